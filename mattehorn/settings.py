@@ -1,0 +1,100 @@
+"""What an operator sets: the `args:` of serve_config.yaml, or `--set KEY=VALUE` with dotted keys. What a caller sets
+is `Options`. Unknown keys are refused. Credentials of AWS are left to boto3's own variables."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Limits(_Section):
+    """Bounds on one request. Sizes are bytes unless the name says otherwise."""
+
+    body_bytes: int = Field(default=32 * 2**20, gt=0, description="whole request body, counted while it streams in")
+    pixels: int = Field(default=50_000_000, gt=0, description="width x height, read from the header before decoding")
+    side_px: int = Field(default=20_000, gt=0, description="longest side of a picture")
+    icc_bytes: int = Field(default=4 * 2**20, gt=0, description="a larger ICC profile is dropped with a warning")
+    text_bytes: int = Field(default=2**20, gt=0, description="a larger PNG text chunk is dropped with a warning")
+    fields: int = Field(default=40, gt=0, description="form fields in one multipart body")
+    field_bytes: int = Field(default=64 * 2**10, gt=0, description="one form field")
+    files: int = Field(default=3, gt=0, description="file parts in one multipart body")
+    upload_s: float = Field(default=60.0, gt=0, description="time for the body to arrive")
+    work_s: float = Field(default=30.0, gt=0, description="time from the body's last byte to the answer's first")
+    requests_in_flight: int = Field(
+        default=40,
+        gt=0,
+        description="pictures one ingress replica works on; the next is answered 429. Below Serve's own 64",
+    )
+    megapixels_in_flight: int = Field(
+        default=200, gt=0, description="decoded pixels one compose replica holds at once, about 12 bytes each"
+    )
+
+
+class StoreSettings(_Section):
+    url: str = Field(default="file://./results", description="file:///dir or s3://bucket/prefix")
+    endpoint_url: str | None = Field(default=None, description="an S3 endpoint that is not AWS")
+    region: str | None = None
+    addressing_style: Literal["virtual", "path", "auto"] = Field(
+        default="auto",
+        description="path for Swift, rclone, moto and most local servers; virtual for AWS and Alibaba OSS",
+    )
+    key_template: str = Field(
+        default="by-run",
+        description="a preset (by-run, by-sku) or a template; see mattehorn/results.py for its fields",
+    )
+
+
+class FakeSettings(_Section):
+    """The `fake` model's made-up cost, for load tests."""
+
+    batch_ms: float = Field(default=40.0, ge=0)
+    image_ms: float = Field(default=4.0, ge=0)
+
+
+class Settings(_Section):
+    model: str = Field(default="mattehorn-slim", description="a card's name, or NAME=PATH: own weights under that card")
+    max_batch: int = Field(default=2, ge=1, le=256, description="pictures in one forward pass; CPU 1 or 2, GPU 16")
+    threads: int = Field(
+        default=1, ge=1, description="intra-op threads of one matting replica; two lose on shared cores"
+    )
+    compose_threads: int = Field(
+        default=2, ge=1, description="pictures one compose replica decodes or encodes side by side"
+    )
+    model_dir: str | None = Field(
+        default=None, description="a read-only folder with weights, looked at before the packaged ones"
+    )
+    accept_licences: tuple[str, ...] = Field(
+        default=(), description="models whose unclear or forbidden licence is accepted"
+    )
+    store: StoreSettings = StoreSettings()
+    limits: Limits = Limits()
+    fake: FakeSettings = FakeSettings()
+
+
+def apply_overrides(args: dict[str, Any], pairs: list[str]) -> dict[str, Any]:
+    """A copy of `args` with every KEY=VALUE of `pairs` set; dots nest, values are read as YAML.
+
+    Raises ValueError when a pair has no `=`, is no YAML, or goes through a value that is not a section.
+    """
+    merged: dict[str, Any] = {k: dict(v) if isinstance(v, dict) else v for k, v in args.items()}
+    for pair in pairs:
+        key, sign, raw = pair.partition("=")
+        if not sign or not key:
+            raise ValueError(f"--set takes KEY=VALUE, for example store.url=file:///data; got {pair!r}.")
+        *sections, leaf = key.split(".")
+        place = merged
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise ValueError(f"{section} in {key} is a value, not a section.")
+        try:
+            place[leaf] = yaml.safe_load(raw)
+        except yaml.YAMLError:
+            raise ValueError(f"The value of {key} is no YAML: {raw!r}; put text with : or {{ in quotes.") from None
+    return merged

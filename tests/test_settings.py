@@ -1,0 +1,123 @@
+"""What an operator sets: defaults, unknown keys, overrides by dotted keys, and the configuration file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from deployments.config import default_config, load_config
+from mattehorn.settings import Settings, apply_overrides
+
+
+def test_the_limits_are_the_contracts() -> None:
+    limits = Settings().limits
+    assert (limits.body_bytes, limits.pixels, limits.side_px) == (32 * 2**20, 50_000_000, 20_000)
+    assert (limits.icc_bytes, limits.text_bytes) == (4 * 2**20, 2**20)
+    assert (limits.fields, limits.field_bytes, limits.files) == (40, 64 * 2**10, 3)
+    assert (limits.upload_s, limits.work_s) == (60, 30)
+
+
+@pytest.mark.parametrize("args", [{"modle": "x"}, {"limits": {"pixel": 1}}, {"store": {"uri": "s3://b"}}])
+def test_an_unknown_key_is_refused_by_name(args: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings.model_validate(args)
+    (section, *rest) = args.items()
+    assert not rest
+    leaf = next(iter(section[1])) if isinstance(section[1], dict) else section[0]
+    assert leaf in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "args", [{"max_batch": 0}, {"limits": {"pixels": -1}}, {"store": {"addressing_style": "dns"}}, {"threads": "two"}]
+)
+def test_a_value_out_of_range_is_refused(args: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Settings.model_validate(args)
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(ValidationError):
+        Settings().max_batch = 3
+
+
+def test_every_setting_with_a_number_says_what_it_is_for() -> None:
+    fields = Settings.model_fields["limits"].annotation.model_fields  # type: ignore[union-attr]
+    assert all(info.description for info in fields.values())
+
+
+def test_overrides_nest_by_dots_and_read_yaml_values() -> None:
+    merged = apply_overrides({"max_batch": 2}, ["max_batch=16", "store.url=s3://b/p", "accept_licences=[a, b]"])
+    assert merged == {"max_batch": 16, "store": {"url": "s3://b/p"}, "accept_licences": ["a", "b"]}
+
+
+def test_an_override_keeps_the_rest_of_its_section() -> None:
+    args = {"store": {"url": "s3://b/p", "region": "eu"}}
+    assert apply_overrides(args, ["store.region=us"])["store"] == {"url": "s3://b/p", "region": "us"}
+    assert args["store"]["region"] == "eu"  # the given mapping stays as it was
+
+
+def test_a_value_may_hold_an_equals_sign() -> None:
+    merged = apply_overrides({}, ["model=mattehorn-slim=weights.safetensors"])
+    assert merged == {"model": "mattehorn-slim=weights.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("pair", "part"), [("max_batch", "KEY=VALUE"), ("=3", "KEY=VALUE"), ("model.name=x", "not a section")]
+)
+def test_a_bad_override_says_what_is_expected(pair: str, part: str) -> None:
+    with pytest.raises(ValueError, match=part):
+        apply_overrides({"model": "fake"}, [pair])
+
+
+@pytest.mark.parametrize("pair", ["store.url={", "max_batch=[1", "model=a: b: c"])
+def test_an_override_that_is_no_yaml_is_a_value_error(pair: str) -> None:
+    with pytest.raises(ValueError, match=r"\S"):
+        Settings.model_validate(apply_overrides({}, [pair]))
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_the_shipped_configuration_is_valid() -> None:
+    config = load_config(default_config(), [])
+    settings = Settings.model_validate(config["applications"][0]["args"])
+    assert settings.model == Settings().model
+    assert config["http_options"]["port"] == 8000
+
+
+def test_host_port_and_overrides_go_into_the_configuration(tmp_path: Path) -> None:
+    path = write(tmp_path, "applications: [{args: {model: fake}}]\nhttp_options: {host: a, port: 1}\n")
+    config = load_config(path, ["max_batch=8"], port=8123)
+    assert config["http_options"] == {"host": "a", "port": 8123}
+    args = config["applications"][0]["args"]
+    assert (args["model"], args["max_batch"]) == ("fake", 8)
+
+
+def test_a_relative_store_folder_becomes_absolute_from_where_serve_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = load_config(write(tmp_path, "applications: [{args: {}}]"), ["store.url=file://./kept"])
+    assert config["applications"][0]["args"]["store"]["url"] == f"file://{tmp_path}/kept"
+
+
+@pytest.mark.parametrize("text", ["", "applications: []", "[1, 2]", "applications: 3"])
+def test_a_file_without_an_application_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match="applications"):
+        load_config(write(tmp_path, text), [])
+
+
+def test_unknown_settings_in_the_file_are_a_value_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="modle"):
+        load_config(write(tmp_path, "applications: [{args: {modle: fake}}]"), [])
+
+
+def test_a_file_that_is_no_yaml_is_a_value_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"config\.yaml"):
+        load_config(write(tmp_path, "applications: [{"), [])
