@@ -27,7 +27,7 @@ Output = Literal["cutout", "alpha", "composite", "zip"]
 Format = Literal["png", "webp", "jpg", "avif"]
 
 _NAME_FORBIDDEN = re.compile(r"[/\\\x00-\x1f\x7f]")
-_ROI_PART = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(px|%)?")
+_ROI_PART = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(px|%)?")
 _BOOLEANS = {"true": 1.0, "yes": 1.0, "on": 1.0, "false": 0.0, "no": 0.0, "off": 0.0}
 
 
@@ -84,8 +84,8 @@ class Options(BaseModel):
     alpha_threshold: int = Field(
         10, ge=0, le=254, description="removes noise up to this level, softly; never makes the matte binary"
     )
-    erode_px: Pixels = Field(1, ge=0, le=20, description="moves the edge inward by this radius; fractions allowed")
-    feather_px: Pixels = Field(1, ge=0, le=50, description="Gaussian sigma on the matte")
+    erode_px: Pixels = Field(0, ge=0, le=20, description="moves the edge inward by this radius; fractions allowed")
+    feather_px: Pixels = Field(0, ge=0, le=50, description="Gaussian sigma on the matte")
     refine: Literal["none", "guided", "matting"] = Field("guided", description="how the matte reaches full size")
     foreground: Literal["estimate", "original"] = Field(
         "estimate", description="estimate removes fringe colour, original keeps the photo's pixels"
@@ -201,7 +201,7 @@ def _roi_parts(text: str) -> list[tuple[float, str]]:
 
 
 def _offset_parts(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(-?\d{1,4})(?:px)?\s+(-?\d{1,4})(?:px)?", text.strip())
+    match = re.fullmatch(r"(-?[0-9]{1,4})(?:px)?\s+(-?[0-9]{1,4})(?:px)?", text.strip())
     if not match:
         raise ValueError("allowed 'x y' in whole pixels, for example '0 8'")
     return int(match[1]), int(match[2])
@@ -235,25 +235,32 @@ def parse_options(fields: Mapping[str, Any], *, background_file: bool = False) -
     `background_file` says that a background picture travels beside them. Raises OptionError, or UnknownOption or
     ConflictingOptions, with one entry per bad field in `details`.
     """
-    sent = {key: value for key, value in fields.items() if value is not None and value != ""}
+    # pydantic gives up on a name with half a surrogate, which JSON may hold, instead of naming it
+    sent = {
+        name.encode("utf-8", "backslashreplace").decode(): value
+        for name, value in fields.items()
+        if value is not None and value != ""
+    }
     if background_file:
-        _check_background_file(sent)
         sent.setdefault("output", "composite")
     try:
-        return Options.model_validate(sent)
+        options = Options.model_validate(sent)
     except ValidationError as error:
         raise _option_error(error) from None
+    if background_file:
+        _check_background_file(options)
+    return options
 
 
-def _check_background_file(sent: Mapping[str, Any]) -> None:
-    other = [name for name in _BACKGROUNDS if name in sent]
-    if other:
+def _check_background_file(options: Options) -> None:
+    other = next((name for name in _BACKGROUNDS if getattr(options, name) is not None), None)
+    if other is not None:
         raise ConflictingOptions(
-            f"background_file and {other[0]} were both sent; give one background.", field="background_file"
+            f"background_file and {other} were both sent; give one background.", field="background_file"
         )
-    if sent.get("output", "composite") != "composite":
+    if options.kind != "composite":
         raise ConflictingOptions(
-            f"background_file needs output=composite; output is {sent['output']}.", field="background_file"
+            f"background_file needs output=composite; output is {options.kind}.", field="background_file"
         )
 
 

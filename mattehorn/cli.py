@@ -1,0 +1,183 @@
+"""`mattehorn cut | batch | models | serve`. cut and batch run in this process and need no Ray.
+
+Every option of the API is an option here, made from `Options`. Exit codes: 0 done, 1 a photo failed, 2 usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import cv2
+from tqdm import tqdm
+
+from mattehorn.batch import EXTENSIONS, Summary, find_photos, run_batch
+from mattehorn.errors import MattehornError, ModelError, OptionError, UnknownModel
+from mattehorn.models.base import Model
+from mattehorn.models.zoo import DEFAULT, cards
+from mattehorn.options import Options, Output, parse_options
+from mattehorn.pipeline import run
+from mattehorn.settings import Limits
+
+_HTTP_ONLY = frozenset(("store", "store_alpha", "store_source", "name", "sku", "include", "inline", "model", "output"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["serve"]:
+        return _serve(arguments[1:])
+    parsed = _parser().parse_args(arguments)
+    cv2.setNumThreads(1)
+    try:
+        return int(parsed.command(parsed))
+    except (OptionError, UnknownModel, ModelError) as error:
+        print(f"mattehorn: {error.message}", file=sys.stderr)
+        return 2
+    except MattehornError as error:
+        print(f"mattehorn: {error.code}: {error.message}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"mattehorn: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mattehorn", description="Image matting: photos in, cutouts out.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    cut = commands.add_parser("cut", help="one photo", description="Cuts out one photo; - is stdin or stdout.")
+    cut.add_argument("source", metavar="IN")
+    cut.add_argument("target", metavar="OUT")
+    cut.set_defaults(command=_cut)
+    batch = commands.add_parser("batch", help="a folder of photos", description="Cuts out every photo of a folder.")
+    batch.add_argument("source", metavar="IN_DIR", type=Path)
+    batch.add_argument("target", metavar="OUT_DIR", type=Path)
+    batch.add_argument("--json", action="store_true", help="print the summary as one JSON object on stdout")
+    batch.set_defaults(command=_batch)
+    for command in (cut, batch):
+        _add_options(command)
+    models = commands.add_parser("models", help="what can run", description="Lists the models and their licences.")
+    models.add_argument("--json", action="store_true", help="as JSON")
+    models.set_defaults(command=_models)
+    commands.add_parser("serve", help="the HTTP service and the page (see mattehorn serve --help)")
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default=DEFAULT, help="a card's name, or NAME=PATH: own weights under that card")
+    parser.add_argument("--output", choices=get_args(Output), help=Options.model_fields["output"].description)
+    parser.add_argument("--background-file", type=Path, metavar="FILE", help="a background picture, for a composite")
+    for name, info in Options.model_fields.items():
+        if name not in _HTTP_ONLY:
+            flag = f"--{name.replace('_', '-')}"
+            text = str(info.description).replace("%", "%%")
+            if info.annotation is bool:
+                parser.add_argument(flag, action="store_true", default=None, help=text)
+            else:
+                parser.add_argument(flag, metavar="VALUE", help=f"{text} (default: {info.default})")
+
+
+def _options(parsed: argparse.Namespace, target: str = "") -> Options:
+    """Checked options; the target's suffix picks the format where none is given."""
+    names = [name for name in Options.model_fields if name not in _HTTP_ONLY or name == "output"]
+    fields: dict[str, Any] = {name: getattr(parsed, name) for name in names}
+    suffix = Path(target).suffix.lower().removeprefix(".")
+    if suffix == "zip":
+        fields["output"] = fields["output"] or "zip"
+    elif not fields["format"] and suffix in EXTENSIONS and fields["output"] != "zip":
+        fields["format"] = suffix  # one that cannot be written is refused there
+    return parse_options(fields, background_file=parsed.background_file is not None)
+
+
+def _load(parsed: argparse.Namespace) -> Model:
+    from mattehorn.models.registry import load_model
+
+    model = load_model(parsed.model)
+    if "=" in parsed.model:
+        import hashlib
+
+        digest = hashlib.sha256(Path(parsed.model.partition("=")[2]).read_bytes()).hexdigest()
+        print(f"weights of {model.card.name}: sha256 {digest}", file=sys.stderr)
+    return model
+
+
+def _background(parsed: argparse.Namespace) -> bytes | None:
+    return parsed.background_file.read_bytes() if parsed.background_file else None
+
+
+def _cut(parsed: argparse.Namespace) -> int:
+    options = _options(parsed, parsed.target)
+    data = sys.stdin.buffer.read() if parsed.source == "-" else Path(parsed.source).read_bytes()
+    result = run(_load(parsed), data, options, Limits(), _background(parsed))
+    if parsed.target == "-":
+        sys.stdout.buffer.write(result.data)
+    else:
+        result.save(parsed.target)
+    for warning in result.warnings:
+        print(f"mattehorn: warning: {warning}", file=sys.stderr)
+    return 0
+
+
+def _batch(parsed: argparse.Namespace) -> int:
+    if not parsed.source.is_dir():
+        print(f"mattehorn: {parsed.source} is not a folder.", file=sys.stderr)
+        return 2
+    if parsed.source.resolve() == parsed.target.resolve():
+        print("mattehorn: OUT_DIR is IN_DIR; results would replace photos. Name another folder.", file=sys.stderr)
+        return 2
+    options = _options(parsed)
+    if options.kind != "zip" and options.format is None:
+        options = options.model_copy(update={"format": "png"})  # names come before results; png holds every kind
+    extension = options.format or "zip"
+    photos, ignored = find_photos(parsed.source, parsed.target, extension)
+    model = _load(parsed)
+    summary = Summary(ignored=ignored)
+    with tqdm(total=len(photos), unit="photo", file=sys.stderr) as bar:
+        run_batch(model, photos, options, Limits(), summary, _background(parsed), lambda _: bar.update())
+    document = summary.document()
+    if parsed.json:
+        print(json.dumps(document))
+    else:
+        print(f"{summary.success} of {summary.total} photos done, {len(summary.failed)} failed, {ignored} ignored.")
+        for file, error in summary.failed:
+            print(f"  {file}: {error}")
+    return 1 if summary.failed else 0
+
+
+def _models(parsed: argparse.Namespace) -> int:
+    rows = [
+        {
+            "name": card.name,
+            "version": card.version,
+            "default": card.name == DEFAULT,
+            "input_size": card.input_size,
+            "licence": card.licence,
+            "commercial_use": card.commercial_use,
+            "sha256": card.sha256,
+            "training_sets": list(card.training_sets),
+        }
+        for card in cards().values()
+    ]
+    if parsed.json:
+        print(json.dumps({"models": rows}, indent=1))
+        return 0
+    for row in rows:
+        mark = " (default)" if row["default"] else ""
+        print(
+            f"{row['name']}@{row['version']}{mark}: {row['input_size']} px, {row['licence']}, "
+            f"commercial use {row['commercial_use']}"
+        )
+    return 0
+
+
+def _serve(arguments: list[str]) -> int:
+    """Runs `python -m deployments` in the foreground and hands it our signals: the library itself imports no Ray."""
+    child = subprocess.Popen([sys.executable, "-m", "deployments", *arguments])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the child as well
+    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    return child.wait()

@@ -1,0 +1,1 @@
+"""The networks, their cards and how they are loaded. Importing this package loads no torch."""

@@ -1,0 +1,88 @@
+"""Runs a torch network under its card: channels_last, fused batch norm, and the faster of bf16 and fp32.
+
+On the CPU bf16 is about twice as fast with avx512_bf16 or AMX and slower without, so a timing at start decides
+(docs/performance.md has figures). Called by the registry; the networks themselves are in unet.py.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+
+from mattehorn.errors import ModelError
+from mattehorn.models.base import ModelCard
+from mattehorn.models.unet import SlimHalfUNet, fuse
+
+_NETWORKS = {"slim_half_w32": lambda: SlimHalfUNet(width=32)}
+_TIMED_RUNS = 2  # after one warm-up each; enough to tell a factor of two apart
+
+
+class TorchModel:
+    """One network on one device. Not thread-safe: the caller runs one batch at a time."""
+
+    def __init__(self, card: ModelCard, weights: bytes, *, device: str, threads: int) -> None:
+        self.card = card
+        self.device = device
+        self._device = _require_device(device)
+        if self._device.type == "cpu":
+            torch.set_num_threads(threads)
+        network = _load_network(card, weights).to(self._device)
+        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        shape = (1, 3, 1, 1)
+        self._mean = torch.tensor(card.mean, device=self._device).view(shape) * 255
+        self._scale = 1 / (torch.tensor(card.std, device=self._device).view(shape) * 255)
+        self.dtype = self._faster_dtype()
+
+    @torch.inference_mode()
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Alpha mattes float32 [N, H, W] in 0..1 from RGB uint8 [N, H, W, 3]."""
+        return self._run(images, self.dtype)
+
+    def _run(self, images: NDArray[np.uint8], dtype: torch.dtype) -> NDArray[np.float32]:
+        # [N,H,W,3] seen as [N,3,H,W] is channels_last already: no copy
+        batch = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(self._device)
+        batch = (batch.float() - self._mean) * self._scale
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            alpha, _ = self._network(batch)
+        result: NDArray[np.float32] = alpha[:, 0].float().clamp_(0, 1).cpu().numpy()
+        return result
+
+    @torch.inference_mode()
+    def _faster_dtype(self) -> torch.dtype:
+        side = self.card.input_size
+        sample = np.zeros((1, side, side, 3), np.uint8)
+        took = {}
+        for dtype in (torch.float32, torch.bfloat16):
+            self._run(sample, dtype)
+            started = time.perf_counter()
+            for _ in range(_TIMED_RUNS):
+                self._run(sample, dtype)
+            took[dtype] = time.perf_counter() - started
+        return min(took, key=lambda dtype: took[dtype])
+
+
+def _require_device(name: str) -> torch.device:
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelError(
+            f"{name} was asked for and this torch ({torch.__version__}) sees no CUDA device; "
+            "install a CUDA build of torch and a driver, or set num_gpus: 0 for the Matting deployment."
+        )
+    return torch.device(name)
+
+
+def _load_network(card: ModelCard, weights: bytes) -> torch.nn.Module:
+    network = _NETWORKS[card.network]()
+    try:
+        state = safetensors.torch.load(weights)
+        network.load_state_dict({key: value.float() for key, value in state.items()})
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        raise ModelError(
+            f"The file given for {card.id} does not hold weights of {card.network}; "
+            "give a safetensors file written by the training export."
+        ) from error
+    return fuse(network.eval())

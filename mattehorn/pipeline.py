@@ -1,0 +1,275 @@
+"""THE MAIN PATH: prepare(photo, options) -> [a network's alpha] -> finish(prepared, alpha) -> Result.
+
+`cut_out` joins the two in one process; the compose deployment puts the matting pool in between. Both halves are pure:
+bytes and arrays in, bytes and arrays out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mattehorn import alpha as matte
+from mattehorn import encode, telemetry
+from mattehorn.colour import BACKGROUND_TEMPLATES, parse_colour, parse_gradient
+from mattehorn.composite import Background, Blur, Colour, GradientFill, Picture, Shadow, lay_over
+from mattehorn.errors import ConflictingOptions, NoForeground
+from mattehorn.foreground import estimate_foreground, zero_hidden
+from mattehorn.image import Decoded, SourceInfo, decode
+from mattehorn.models.base import Model, ModelCard
+from mattehorn.models.zoo import DEFAULT
+from mattehorn.options import Options, parse_options
+from mattehorn.quality import Quality, assess
+from mattehorn.resize import Fitted, fit, restore_alpha
+from mattehorn.settings import Limits
+from mattehorn.telemetry import Stages
+
+Pixels = NDArray[np.uint8]
+Matte = NDArray[np.float32]
+
+NO_MODEL = "none"  # the answer's model when a photo's own transparency was trusted
+_MID_GREY = 128  # a transparent photo is shown to the network on neither black nor white
+_ZIP_JPEG_QUALITY = 95  # 4:4:4 from here on, so that the subject's edge keeps its colour
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A decoded photo, and what the network shall see of it (None: its own transparency is trusted)."""
+
+    photo: Decoded
+    options: Options
+    fitted: Fitted | None
+    roi: tuple[int, int, int, int] | None
+    background: Decoded | None
+    stages: Stages
+
+
+@dataclass(frozen=True)
+class Result:
+    """One answer. `foreground_box` is (top, left, height, width) in source pixels, None when the matte is empty."""
+
+    data: bytes
+    content_type: str
+    extension: str
+    width: int
+    height: int
+    foreground_box: tuple[int, int, int, int] | None
+    quality: Quality
+    source: SourceInfo
+    warnings: tuple[str, ...]
+    alpha_png: bytes | None = None
+    model: str = ""
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        Path(path).write_bytes(self.data)
+
+
+def prepare(
+    data: bytes, options: Options, card: ModelCard, limits: Limits, background: bytes | None = None
+) -> Prepared:
+    """Decodes the photo and fits it to the network. Raises the errors of image.decode, OptionError for an empty roi."""
+    stages = Stages()
+    with stages.timed("decode"):
+        photo = decode(data, limits)
+        backdrop = decode(background, limits) if background is not None else None
+    telemetry.observe(telemetry.IMAGE_MEGAPIXELS, photo.info.width * photo.info.height / 1e6)
+    roi = options.roi_box(photo.info.width, photo.info.height)
+    fitted = None
+    if photo.alpha is None or options.existing_alpha != "trust":
+        with stages.timed("decode"):
+            fitted = fit(_crop(_on_grey(photo), roi), card.input_size, card.fit)
+    return Prepared(photo, options, fitted, roi, backdrop, stages)
+
+
+def finish(prepared: Prepared, network_alpha: NDArray[Any] | None) -> Result:
+    """The answer from the network's alpha (uint8 or 0..1 float, network size; None when the photo's own is trusted).
+
+    Raises NoForeground when the matte is empty and the caller did not allow that.
+    """
+    options, stages, photo = prepared.options, prepared.stages, prepared.photo
+    with stages.timed("refine"):
+        full = _full_alpha(prepared, network_alpha)
+        # F solves I = aF + (1-a)B, which holds for the photo's own matte, not for one with its edge moved
+        foreground = _foreground(prepared, full)
+        full = matte.refine_edges(full, options.alpha_threshold, options.erode_px, options.feather_px)
+        alpha = matte.to_uint8(full)
+        del full
+        box = matte.bounding_box(alpha)
+        quality = assess(alpha, photo.rgb)
+    if box is None and not options.allow_empty:
+        raise NoForeground(
+            "No foreground was found in the photo; send another photo, a lower alpha_threshold, or allow_empty=true."
+        )
+    data, extension = _render(prepared, foreground, alpha)
+    alpha_png = None
+    if options.include == "alpha" or options.store_alpha:
+        with stages.timed("encode"):
+            alpha_png = encode.encode_alpha(alpha, "png", options.encode_quality)
+    warnings = photo.info.warnings + (prepared.background.info.warnings if prepared.background else ())
+    return Result(
+        data=data,
+        content_type=encode.CONTENT_TYPES[extension],
+        extension=extension,
+        width=photo.info.width,
+        height=photo.info.height,
+        foreground_box=box,
+        quality=quality,
+        source=photo.info,
+        warnings=warnings,
+        alpha_png=alpha_png,
+        timings_ms=stages.ms,
+    )
+
+
+def cut_out(
+    photo: bytes | str | PathLike[str],
+    *,
+    background: bytes | str | PathLike[str] | None = None,
+    limits: Limits | None = None,
+    **options: Any,
+) -> Result:
+    """The cutout of one photo (its bytes or its path), all in this process; `options` as in `Options`.
+
+    The model is loaded at the first call and kept. Raises the errors of mattehorn/errors.py.
+    """
+    wanted = parse_options(options, background_file=background is not None)
+    model = _loaded_model(DEFAULT if wanted.model == "auto" else wanted.model)
+    return run(model, _read(photo), wanted, limits or Limits(), None if background is None else _read(background))
+
+
+def run(model: Model, data: bytes, options: Options, limits: Limits, background: bytes | None = None) -> Result:
+    """prepare, predict and finish with a loaded model, in this thread."""
+    prepared = prepare(data, options, model.card, limits, background)
+    network_alpha = None
+    if prepared.fitted is not None:
+        with prepared.stages.timed("infer"):
+            network_alpha = model.predict(prepared.fitted.pixels[None])[0]
+    result = finish(prepared, network_alpha)
+    prepared.stages.report()
+    return dataclasses.replace(result, model=model.card.id if prepared.fitted is not None else NO_MODEL)
+
+
+@functools.cache
+def _loaded_model(name: str) -> Model:
+    from mattehorn.models.registry import load_model
+
+    return load_model(name)
+
+
+def _read(source: bytes | str | PathLike[str]) -> bytes:
+    return source if isinstance(source, bytes) else Path(source).read_bytes()
+
+
+def _on_grey(photo: Decoded) -> Pixels:
+    if photo.alpha is None:
+        return photo.rgb
+    grey = np.full_like(photo.rgb, _MID_GREY)
+    shown, _ = lay_over(photo.rgb, photo.alpha, photo.rgb, Picture(grey, None, "fill"), None)
+    return shown
+
+
+def _crop(image: Pixels, roi: tuple[int, int, int, int] | None) -> Pixels:
+    if roi is None:
+        return image
+    left, top, right, bottom = roi
+    return image[top:bottom, left:right]
+
+
+def _full_alpha(prepared: Prepared, network_alpha: NDArray[Any] | None) -> Matte:
+    """Alpha float32 [H, W] of the whole photo, before the edge options."""
+    photo, options = prepared.photo, prepared.options
+    height, width = photo.rgb.shape[:2]
+    if prepared.fitted is None or network_alpha is None:
+        full = np.ones((height, width), np.float32)
+    elif prepared.roi is None:
+        full = restore_alpha(photo.rgb, prepared.fitted, network_alpha, options.refine)
+    else:
+        left, top, right, bottom = prepared.roi
+        full = np.zeros((height, width), np.float32)
+        part = _crop(photo.rgb, prepared.roi)
+        full[top:bottom, left:right] = restore_alpha(part, prepared.fitted, network_alpha, options.refine)
+    return matte.combine_with_given(full, photo.alpha, options.existing_alpha)
+
+
+def _render(prepared: Prepared, foreground: Pixels, alpha: Pixels) -> tuple[bytes, str]:
+    """(bytes, file extension) of the output that was asked for."""
+    options, stages = prepared.options, prepared.stages
+    chosen = options.format or "png"
+    if options.kind == "composite":
+        with stages.timed("composite"):
+            rgb, left_over = lay_over(foreground, alpha, prepared.photo.rgb, _background(prepared), _shadow(options))
+        with stages.timed("encode"):
+            return _encode_composite(rgb, left_over, options)
+    with stages.timed("encode"):
+        if options.kind == "alpha":
+            return encode.encode_alpha(alpha, chosen, options.encode_quality), chosen
+        if options.kind == "zip":
+            return _zip(prepared, foreground, alpha), "zip"
+        return encode.encode_cutout(zero_hidden(foreground, alpha), alpha, chosen, options.encode_quality), chosen
+
+
+def _foreground(prepared: Prepared, full: Matte) -> Pixels:
+    """The subject's colour; the photo's own where that was asked for, or where no colour is given out."""
+    if prepared.options.foreground == "original" or prepared.options.kind == "alpha":
+        return prepared.photo.rgb
+    return estimate_foreground(prepared.photo.rgb, full)
+
+
+def _encode_composite(rgb: Pixels, alpha: Pixels | None, options: Options) -> tuple[bytes, str]:
+    if alpha is None:
+        chosen = options.format or "jpg"
+        return encode.encode_opaque(rgb, chosen, options.encode_quality), chosen
+    if options.format == "jpg":
+        raise ConflictingOptions(
+            "format=jpg cannot hold this composite's transparency; use png, webp or avif, or an opaque background.",
+            field="format",
+        )
+    chosen = options.format or "png"
+    return encode.encode_cutout(zero_hidden(rgb, alpha), alpha, chosen, options.encode_quality), chosen
+
+
+def _zip(prepared: Prepared, foreground: Pixels, alpha: Pixels) -> bytes:
+    info = prepared.photo.info
+    meta = {
+        "width": info.width,
+        "height": info.height,
+        "source": {"format": info.format, "sha256": info.sha256},
+        "options": prepared.options.model_dump(exclude_none=True),
+    }
+    return encode.encode_zip(
+        {
+            "color.jpg": encode.encode_opaque(
+                foreground, "jpg", max(_ZIP_JPEG_QUALITY, prepared.options.encode_quality)
+            ),
+            "alpha.png": encode.encode_alpha(alpha, "png", 100),
+            "meta.json": json.dumps(meta, indent=1, sort_keys=True).encode(),
+        }
+    )
+
+
+def _background(prepared: Prepared) -> Background:
+    """The one background of a composite; white when none was named."""
+    options, picture = prepared.options, prepared.background
+    if picture is not None:
+        return Picture(picture.rgb, picture.alpha, options.background_scaling)
+    if options.background_blur_px is not None:
+        return Blur(options.background_blur_px)
+    gradient = options.background_gradient or BACKGROUND_TEMPLATES.get(options.background_template or "")
+    if gradient is not None:
+        return GradientFill(parse_gradient(gradient))
+    return Colour(*parse_colour(options.background_color or "white"))
+
+
+def _shadow(options: Options) -> Shadow | None:
+    if options.shadow == "none":
+        return None
+    return Shadow(options.shadow, options.shadow_opacity / 100, options.shadow_blur_px, options.offset_px)
