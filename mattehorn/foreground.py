@@ -15,7 +15,7 @@ import numpy.typing as npt
 Uint8 = npt.NDArray[np.uint8]
 Float = npt.NDArray[np.float32]
 
-_COARSE_PX = 25_000  # pixels of the multi-level solve: 12 ms; more is better for an exact matte, worse for a blurred one
+_COARSE_PX = 25_000  # pixels of the multi-level solve, 12 ms: more helps an exact matte and hurts a blurred one
 _COARSE_FACTOR = 8.0  # never coarser than 1/8: beyond, F and B of thin hair are averages of other things
 _SWEEPS = 10  # per level; two above 32 px, as in the paper, leave 3.1 levels instead of 2.1 on photos, saving 45 ms
 _SMOOTHNESS = 1e-5  # pull towards the neighbours where alpha is flat; Germer et al.'s value

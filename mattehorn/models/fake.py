@@ -48,5 +48,6 @@ class FakeModel:
 
 def _keyed(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Alpha [H, W] of one picture: a table over the largest channel distance, to cost little beside the set time."""
-    red, green, blue = cv2.split(cv2.absdiff(image, tuple(float(v) for v in image[0, 0]) + (0.0,)))
-    return _ALPHA[cv2.max(cv2.max(red, green), blue)]
+    key = (*(float(value) for value in image[0, 0]), 0.0)  # cv2's Scalar has four
+    red, green, blue = cv2.split(cv2.absdiff(image, key))  # type: ignore[call-overload]
+    return np.asarray(_ALPHA[cv2.max(cv2.max(red, green), blue)], np.float32)

@@ -59,9 +59,9 @@ def _environment(group: dict[str, Any]) -> dict[str, str]:
 
 
 def _image_environment() -> dict[str, str]:
-    """The RAY_* variables that the Dockerfile sets."""
+    """The variables of Ray and OpenBLAS that the Dockerfile sets."""
     words = (_REPO / "infra/docker/Dockerfile").read_text().split()
-    return dict(word.split("=", 1) for word in words if word.startswith("RAY_") and "=" in word)
+    return dict(word.split("=", 1) for word in words if word.startswith(("RAY_", "OPENBLAS_")) and "=" in word)
 
 
 def _deployments() -> dict[str, dict[str, Any]]:

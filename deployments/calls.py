@@ -1,0 +1,126 @@
+"""What crosses a process border, and the one rule by which a hop repeats a call whose callee died. Imports no Ray.
+
+Encoded bytes go from ingress to compose, one network-size array from compose to matting and back (docs/adr/0002).
+Decoded full-size pixels never travel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mattehorn import telemetry
+from mattehorn.errors import DeadlineExceeded, Overloaded, Unavailable
+from mattehorn.options import Options
+from mattehorn.pipeline import Result
+from mattehorn.results import StoredResult
+
+T = TypeVar("T")
+
+ATTEMPTS = 3
+PAUSES_S = (
+    0.2,
+    1.0,
+)  # a replacement replica serves again 1.8 to 2.5 s after a kill; other replicas answer at once
+RETRY_AFTER_S = 2
+
+
+@dataclass(frozen=True)
+class Job:
+    """Ingress to compose: one request. `deadline` is a Unix time; `name` is the upload's file name without suffix."""
+
+    photo: bytes
+    options: Options
+    request_id: str
+    deadline: float
+    name: str
+    background: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Compose to ingress: the result, and where it was stored when that was asked for."""
+
+    result: Result
+    stored: StoredResult | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Matting to compose: alpha uint8 [H, W] at network size and how it came about."""
+
+    alpha: NDArray[np.uint8]
+    queue_ms: float
+    infer_ms: float
+    batch_size: int
+    model: str
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What a matting replica says of itself, for `/readyz` and `/v1/models`."""
+
+    model: str
+    device: str
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether the service can answer. `cold`: scaled to zero, the first request wakes it."""
+
+    ready: bool
+    cold: bool = False
+    reasons: tuple[str, ...] = ()
+    pool: Pool | None = None
+
+
+@dataclass(frozen=True)
+class Failures:
+    """How a callee's troubles look to Ray: given by the deployment files, which may import it."""
+
+    died: tuple[type[BaseException], ...] = ()
+    full: tuple[type[BaseException], ...] = ()
+
+
+async def call_with_retries(make: Callable[[], Awaitable[T]], failures: Failures, *, callee: str, deadline: float) -> T:
+    """The answer of `make()`, asked again when the callee died under it: at most 3 times, within the deadline.
+
+    Raises Overloaded when the callee's queue is full, Unavailable when every attempt died, DeadlineExceeded, or the
+    callee's own MattehornError.
+    """
+    for attempt in range(ATTEMPTS):
+        left = deadline - time.time()
+        if left <= 0:
+            raise DeadlineExceeded(f"The request's time ran out before {callee} answered; try again later.")
+        try:
+            async with asyncio.timeout(left):
+                return await make()
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"{callee} did not answer in time; try again later or send a smaller photo."
+            ) from None
+        except Exception as error:
+            original = original_error(error)
+            if isinstance(original, failures.full):
+                raise Overloaded("The service is at its limit; try again.", retry_after_s=RETRY_AFTER_S) from None
+            if not isinstance(error, failures.died):
+                if original is error:
+                    raise
+                raise original from None
+            if attempt + 1 < ATTEMPTS:
+                telemetry.add(telemetry.RETRIES, callee=callee)
+                await asyncio.sleep(min(PAUSES_S[attempt], max(0.0, deadline - time.time())))
+    raise Unavailable(f"{callee} was restarted too often during this request; try again.", retry_after_s=RETRY_AFTER_S)
+
+
+def original_error(error: BaseException) -> BaseException:
+    """The error that the callee raised: Ray's default mode wraps it and keeps it in `.cause`."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, Exception) else error

@@ -1,0 +1,1 @@
+"""The CPU pool: decodes, finishes, encodes and stores around the matting pool."""

@@ -1,0 +1,135 @@
+"""One replica of the compose pool: decode in a thread, await matting, finish and store in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import TypeVar
+
+import cv2
+import ray.exceptions
+from ray import serve
+from ray.serve.exceptions import BackPressureError, ReplicaUnavailableError
+from ray.serve.handle import DeploymentHandle
+
+from deployments.calls import Answer, Failures, Job, Pool, Prediction, call_with_retries
+from deployments.compose.permits import Permits
+from mattehorn import telemetry
+from mattehorn.image import read_header
+from mattehorn.models.zoo import find_card
+from mattehorn.pipeline import NO_MODEL, Prepared, Result, finish, prepare
+from mattehorn.results import StoredResult, check_template, save_result
+from mattehorn.settings import Settings
+from mattehorn.store import open_store
+from mattehorn.telemetry import Stages
+
+T = TypeVar("T")
+
+FAILURES = Failures(died=(ray.exceptions.RayActorError, ReplicaUnavailableError), full=(BackPressureError,))
+
+
+@serve.deployment(name="Compose")
+class Compose:
+    """Turns a photo's bytes into an answer; the network's part is done by the matting pool."""
+
+    def __init__(self, settings: Settings, matting: DeploymentHandle) -> None:
+        telemetry.use_ray()
+        cv2.setNumThreads(1)  # parallel across photos, not within one
+        self._settings, self._matting = settings, matting
+        self._card = find_card(settings.model)
+        self._threads = ThreadPoolExecutor(settings.compose_threads, thread_name_prefix="pixels")
+        self._permits = Permits(settings.limits.megapixels_in_flight)
+        check_template(settings.store.key_template)
+        self._store = open_store(settings.store)
+        self._in_work = 0
+
+    async def cut_out(self, job: Job) -> Answer:
+        """The answer to one job. Raises the library's errors, Overloaded, Unavailable or DeadlineExceeded."""
+        limits = self._settings.limits
+        megapixels = read_header(job.photo, limits).megapixels
+        if job.background is not None:
+            megapixels += read_header(job.background, limits).megapixels
+        self._count(+1)
+        try:
+            waited = perf_counter()
+            async with self._permits.hold(megapixels):
+                queue_ms = (perf_counter() - waited) * 1000
+                prepared = await self._in_thread(
+                    lambda: prepare(job.photo, job.options, self._card, limits, job.background)
+                )
+                prepared.stages.record("queue", queue_ms)
+                result = await self._matted(prepared, job.deadline)
+                stored = await self._stored(job, result, prepared.stages)
+            prepared.stages.report()
+            return Answer(_with_asked_alpha(job, result), stored)
+        finally:
+            self._count(-1)
+
+    async def describe(self) -> Pool:
+        """What one matting replica says of itself; wakes a pool at zero."""
+        pool: Pool = await self._matting.describe.remote()
+        return pool
+
+    async def _matted(self, prepared: Prepared, deadline: float) -> Result:
+        if prepared.fitted is None:
+            result = await self._in_thread(lambda: finish(prepared, None))
+            return dataclasses.replace(result, model=NO_MODEL)
+        pixels = prepared.fitted.pixels
+        prediction: Prediction = await call_with_retries(
+            lambda: self._matting.predict.remote(pixels), FAILURES, callee="Matting", deadline=deadline
+        )
+        prepared.stages.record("queue", prediction.queue_ms)
+        prepared.stages.record("infer", prediction.infer_ms)
+        result = await self._in_thread(lambda: finish(prepared, prediction.alpha))
+        return dataclasses.replace(result, model=prediction.model)
+
+    async def _stored(self, job: Job, result: Result, stages: Stages) -> StoredResult | None:
+        if not job.options.store:
+            return None
+        with stages.timed("store"):
+            return await self._in_thread(lambda: self._save(job, result))
+
+    def _save(self, job: Job, result: Result) -> StoredResult:
+        options = job.options
+        return save_result(
+            self._store,
+            image=result.data,
+            content_type=result.content_type,
+            ext=result.extension,
+            info={
+                "name": options.name or job.name,
+                "sku": options.sku,
+                "width": result.width,
+                "height": result.height,
+                "model": result.model,
+                "options": options.model_dump(exclude_none=True),
+                "quality": {"score": result.quality.score, "reasons": list(result.quality.reasons)},
+                "source_sha256": result.source.sha256,
+            },
+            alpha=result.alpha_png if options.store_alpha else None,
+            source=job.photo if options.store_source else None,
+            source_ext=result.source.format,
+            template=self._settings.store.key_template,
+            now=datetime.now(UTC),
+        )
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """`work()` in a pixel thread. When the caller leaves, its memory is freed only after the thread is done."""
+        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
+
+    def _count(self, step: int) -> None:
+        self._in_work += step
+        telemetry.set_value(telemetry.QUEUE_IMAGES, self._in_work)
+
+
+def _with_asked_alpha(job: Job, result: Result) -> Result:
+    return result if job.options.include == "alpha" else dataclasses.replace(result, alpha_png=None)

@@ -1,0 +1,1 @@
+"""HTTP: contracts, limits, admission. No pixels here."""

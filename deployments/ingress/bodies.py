@@ -1,0 +1,167 @@
+"""From an HTTP request's body to loose values: pictures as bytes, options as text. Knows no option's meaning."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from mattehorn.errors import (
+    BodyTooLarge,
+    InvalidBody,
+    MissingImage,
+    MultipleImages,
+    OptionError,
+    UnsupportedMediaType,
+)
+from mattehorn.settings import Limits
+
+IMAGE_PARTS = ("file", "image", "image_file")
+_DATA_URL = re.compile(r"\s*data:[^,]{0,200},")
+_RAW = ("image/", "application/octet-stream")
+
+
+@dataclass(frozen=True)
+class Body:
+    """What came: one photo, perhaps a background picture, and the other fields as sent."""
+
+    photo: bytes
+    file_name: str = ""
+    background: bytes | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+async def read_body(request: Request, limits: Limits) -> Body:
+    """Reads any of the contract's four body forms. Raises InvalidBody, MissingImage, MultipleImages,
+    UnsupportedMediaType, OptionError, and what the middleware raises while the body streams in."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type.startswith(_RAW):
+        return _raw(await request.body(), _once(request.query_params.multi_items()))
+    if request.query_params:
+        first = next(iter(request.query_params))
+        raise OptionError(f"{first[:80]} was sent in the query; send options in the body.", field=first[:80])
+    if media_type == "multipart/form-data":
+        return await read_form(request, limits)
+    if media_type == "application/json":
+        return _flat(_json_object(await request.body()), limits)
+    if media_type == "application/x-www-form-urlencoded":
+        return _flat(_urlencoded(await request.body(), limits), limits)
+    if not media_type and not await request.body():
+        raise MissingImage("The body is empty; send a photo as the form part 'file', or as the raw body.")
+    raise UnsupportedMediaType(
+        f"Content-Type is {media_type[:80] or 'missing'}; allowed: multipart/form-data, image/*, "
+        "application/octet-stream, application/json, application/x-www-form-urlencoded."
+    )
+
+
+async def read_form(request: Request, limits: Limits, *, ignore_other_files: bool = False) -> Body:
+    """A multipart body: the photo under one of IMAGE_PARTS, `background_file`, and text fields. Every other file part,
+    with `ignore_other_files` also a background, is refused or left aside."""
+    form = await _parse_form(request, limits)
+    try:
+        # an empty part is one that was not sent
+        files = [(name, part) for name, part in form.multi_items() if isinstance(part, UploadFile) and part.size]
+        fields = _once((name, value) for name, value in form.multi_items() if isinstance(value, str) and value)
+        for name in IMAGE_PARTS:
+            if name in fields:
+                raise MissingImage(f"{name} came as text; send it as a file part (curl: -F {name}=@PHOTO).")
+        others = {} if ignore_other_files else _once(item for item in files if item[0] not in IMAGE_PARTS)
+        background = others.pop("background_file", None)
+        for name in others:
+            raise OptionError(
+                f"{name[:80]} is not a file part here; allowed are file and background_file.", field=name[:80]
+            )
+        photo = _only_photo([part for name, part in files if name in IMAGE_PARTS])
+        return Body(
+            photo=await photo.read(),
+            file_name=photo.filename or "",
+            background=await background.read() if background else None,
+            fields=fields,
+        )
+    finally:
+        await form.close()
+
+
+async def _parse_form(request: Request, limits: Limits) -> FormData:
+    try:
+        return await request.form(max_files=limits.files, max_fields=limits.fields, max_part_size=limits.field_bytes)
+    except HTTPException as error:
+        raise InvalidBody(f"The multipart body cannot be read: {error.detail}") from None
+    except ValueError:  # from the codec that the request's charset names
+        raise InvalidBody("The multipart body's text cannot be decoded; send UTF-8.") from None
+
+
+def _only_photo(photos: list[UploadFile]) -> UploadFile:
+    if not photos:
+        raise MissingImage("No photo came; send one as the form part 'file' (curl: -F file=@PHOTO).")
+    if len(photos) > 1:
+        raise MultipleImages(f"{len(photos)} photos came; send one per request.")
+    return photos[0]
+
+
+def _raw(data: bytes, fields: dict[str, Any]) -> Body:
+    if not data:
+        raise MissingImage("The body is empty; send a photo's bytes.")
+    return Body(photo=data, fields=fields)
+
+
+def _once(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, value in items:
+        if name in fields:
+            raise OptionError(f"{name[:80]} was sent twice; send it once.", field=name[:80])
+        fields[name] = value
+    return fields
+
+
+def _json_object(data: bytes) -> dict[str, Any]:
+    if not data:
+        raise MissingImage("The body is empty; send a JSON object with image_base64.")
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        raise InvalidBody("The body is not valid JSON; send one flat object with image_base64.") from None
+    if not isinstance(value, dict):
+        raise InvalidBody("The JSON body is not an object; send one flat object with image_base64.")
+    return value
+
+
+def _urlencoded(data: bytes, limits: Limits) -> dict[str, Any]:
+    try:
+        pairs = parse_qsl(data.decode("ascii"), keep_blank_values=True, max_num_fields=limits.fields)
+    except ValueError:
+        raise InvalidBody(
+            "The body is not urlencoded text of at most "
+            f"{limits.fields} fields; a photo's bytes need Content-Type image/* or a multipart form."
+        ) from None
+    return _once(pairs)
+
+
+def _flat(fields: dict[str, Any], limits: Limits) -> Body:
+    text = fields.pop("image_base64", None)
+    if text is None or text == "":
+        raise MissingImage("No photo came; send its bytes as image_base64, or as a multipart form's part 'file'.")
+    if not isinstance(text, str):
+        raise InvalidBody("image_base64 is not text; send base64.")
+    return Body(photo=_decode_base64(text, limits), fields=fields)
+
+
+def _decode_base64(text: str, limits: Limits) -> bytes:
+    """Bytes of base64 in either alphabet, with or without padding, line breaks and a `data:` prefix."""
+    plain = re.sub(r"\s+", "", _DATA_URL.sub("", text, count=1)).replace("-", "+").replace("_", "/").rstrip("=")
+    try:
+        data = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidBody("image_base64 is not base64.") from None
+    if len(data) > limits.body_bytes:
+        raise BodyTooLarge(f"The photo has {len(data)} bytes; allowed are {limits.body_bytes}.")
+    return data

@@ -1,0 +1,122 @@
+"""One mapping from errors to the native contract's JSON (1.6). Nothing else decides a status."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deployments.ingress.middleware import REQUEST_ID
+from mattehorn import errors, telemetry
+from mattehorn.errors import MattehornError
+
+log = logging.getLogger("ray.serve")
+
+_BY_STATUS: dict[int, type[MattehornError]] = {
+    404: errors.NotFound,
+    405: errors.MethodNotAllowed,
+    406: errors.NotAcceptable,
+    415: errors.UnsupportedMediaType,
+}
+
+
+class _Json(JSONResponse):
+    def render(self, content: Any) -> bytes:
+        """UTF-8; what a caller sent of half surrogates, which UTF-8 cannot hold, as JSON's own escapes."""
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+
+
+def error_response(error: MattehornError) -> JSONResponse:
+    """The answer to `error`, counted by its code."""
+    telemetry.add(telemetry.ERRORS, code=error.code)
+    body = {
+        "code": error.code,
+        "message": error.message,
+        "field": error.data.get("field"),
+        "details": error.data.get("details", []),
+        "retry_after_s": error.retry_after_s,
+        "request_id": REQUEST_ID.get(),
+    }
+    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    return _Json({"error": body}, error.status, headers)
+
+
+class UnforeseenMiddleware:
+    """Answers an error that has no handler: logged whole, told as nothing. Starlette's own place for such a handler
+    is outside all middleware, where the answer would lack the request's headers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def noticing(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noticing)
+        except Exception as error:
+            if started or scope["type"] != "http":
+                raise
+            log.exception("unforeseen error", exc_info=error, extra={"request_id": REQUEST_ID.get()})
+            answer = MattehornError("An internal error occurred; the request id finds it in the log.")
+            await error_response(answer)(scope, receive, send)
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of `app` an answer of the contract. Called before other middleware is added around it."""
+
+    async def ours(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, MattehornError)  # registered for these only
+        return error_response(error)
+
+    async def http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        kind = _BY_STATUS.get(error.status_code, errors.InvalidBody)
+        response = error_response(kind(_http_message(request, error)))
+        response.headers.update(error.headers or {})  # Allow, with 405
+        return response
+
+    async def validation(request: Request, error: Exception) -> JSONResponse:
+        return error_response(errors.OptionError("A path or query value is not valid; see /docs."))
+
+    async def left(request: Request, error: Exception) -> JSONResponse:
+        return error_response(errors.InvalidBody("The client left before its body was complete."))
+
+    app.add_exception_handler(MattehornError, ours)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(RequestValidationError, validation)
+    app.add_exception_handler(ClientDisconnect, left)
+    app.add_middleware(UnforeseenMiddleware)
+
+
+def _http_message(request: Request, error: HTTPException) -> str:
+    if error.status_code == 404:
+        return f"{request.url.path[:200]} is not here; /docs lists what is."
+    if error.status_code == 405:
+        return f"{request.method} is not allowed on {request.url.path[:200]}; /docs lists what is."
+    return str(error.detail)
+
+
+def schema() -> dict[str, Any]:
+    """The OpenAPI schema of the error body."""
+    text = {"type": "string"}
+    properties = {
+        "code": text,
+        "message": text,
+        "field": {"type": "string", "nullable": True},
+        "details": {"type": "array", "items": {"type": "object"}},
+        "retry_after_s": {"type": "integer", "nullable": True},
+        "request_id": text,
+    }
+    return {"type": "object", "properties": {"error": {"type": "object", "properties": properties}}}

@@ -1,0 +1,58 @@
+"""What every endpoint shares on the way from a read body to the compose pool."""
+
+from __future__ import annotations
+
+import time
+from pathlib import PurePath
+from typing import Protocol
+
+from deployments.calls import Answer, Job, Readiness
+from deployments.ingress.admission import Admission
+from deployments.ingress.bodies import Body
+from deployments.ingress.middleware import REQUEST_ID
+from mattehorn import telemetry
+from mattehorn.errors import UnknownModel
+from mattehorn.models.zoo import find_card
+from mattehorn.options import Options
+from mattehorn.settings import Settings
+from mattehorn.store_interface import Store
+
+
+class Service(Protocol):
+    """What the routes call: the ingress deployment, or a fake in tests."""
+
+    settings: Settings
+    store: Store
+    admission: Admission
+
+    async def cut_out(self, job: Job) -> Answer: ...
+    async def readiness(self) -> Readiness: ...
+    async def metrics(self) -> bytes: ...
+
+
+def require_model(name: str, settings: Settings) -> None:
+    """Raises UnknownModel unless `name` is what this service runs."""
+    running = find_card(settings.model)
+    if name not in ("auto", running.name, running.id):
+        raise UnknownModel(f"model is {name[:100]}; this service runs {running.id} (or auto).", field="model")
+
+
+def job_for(body: Body, options: Options, settings: Settings) -> Job:
+    """The job that goes to compose; its clock starts when the body is here."""
+    file_name = body.file_name.encode("utf-8", "replace").decode()  # a charset like UTF-7 may bring half surrogates
+    stem = PurePath(file_name.replace("\\", "/")).stem[:200]
+    return Job(
+        photo=body.photo,
+        options=options,
+        request_id=REQUEST_ID.get(),
+        deadline=time.time() + settings.limits.work_s,
+        name=stem or "photo",
+        background=body.background,
+    )
+
+
+def observe_total(started: float) -> float:
+    """Milliseconds since `started`, observed as the stage `total`."""
+    seconds = time.perf_counter() - started
+    telemetry.observe(telemetry.STAGE_SECONDS, seconds, stage="total")
+    return seconds * 1000

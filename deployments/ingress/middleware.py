@@ -1,0 +1,135 @@
+"""Around every request: its id, the size and time limits of its body, security headers, metrics and one log line.
+
+Plain ASGI, so that bodies stream. It imports no Ray and knows no route's meaning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from contextvars import ContextVar
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mattehorn import telemetry
+from mattehorn.errors import BodyTooLarge, UploadTimeout
+from mattehorn.settings import Limits
+
+log = logging.getLogger("ray.serve")
+
+REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_BASE64_GROWTH = 1.37  # 4/3, and a line break after every 76 characters
+_SLACK = 256 * 2**10  # form fields, boundaries and JSON keys around the photo
+
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+class RequestMiddleware:
+    """Takes over or makes X-Request-ID, sets default headers, counts and logs the answer.
+
+    `serve_echoes_id`: Ray Serve stands outside and adds the header itself, from what the client or HAProxy sent.
+    """
+
+    def __init__(self, app: ASGIApp, *, serve_echoes_id: bool = False) -> None:
+        self._app, self._serve_echoes_id = app, serve_echoes_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        sent = Headers(scope=scope).get("x-request-id", "")
+        request_id = sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+        REQUEST_ID.set(request_id)
+        started = time.perf_counter()
+        status = 500
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                if not (self._serve_echoes_id and sent == request_id):
+                    headers["X-Request-ID"] = request_id
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            elif message["type"] == "http.response.body":
+                telemetry.add(telemetry.BYTES, len(message.get("body", b"")), direction="out")
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        finally:
+            route = _route(scope)
+            took = time.perf_counter() - started
+            telemetry.add(telemetry.REQUESTS, route=route, code=str(status))
+            log.info(
+                "request",
+                extra={"request_id": request_id, "route": route, "status": status, "seconds": round(took, 4)},
+            )
+
+
+class BodyLimitMiddleware:
+    """Raises BodyTooLarge or UploadTimeout from `receive`, so that the route's own error answer is sent."""
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self._app, self._limits = app, limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        allowed = self._allowed(Headers(scope=scope))
+        declared = _declared(Headers(scope=scope))
+        ends = asyncio.get_running_loop().time() + self._limits.upload_s
+        seen = 0
+        complete = False
+
+        async def limited() -> Message:
+            nonlocal seen, complete
+            if declared > allowed:
+                raise self._too_large(f"{declared} bytes are announced", allowed)
+            try:
+                # after the last byte `receive` waits for the client to leave: no upload, no limit
+                async with asyncio.timeout_at(None if complete else ends):
+                    message = await receive()
+            except TimeoutError:
+                raise UploadTimeout(
+                    f"The body was not complete after {self._limits.upload_s:g} s; send it faster or smaller."
+                ) from None
+            if message["type"] == "http.request":
+                complete = not message.get("more_body", False)
+                seen += len(message.get("body", b""))
+                telemetry.add(telemetry.BYTES, len(message.get("body", b"")), direction="in")
+                if seen > allowed:
+                    raise self._too_large(f"more than {allowed} bytes came", allowed)
+            return message
+
+        await self._app(scope, limited, send)
+
+    def _allowed(self, headers: Headers) -> int:
+        json_body = headers.get("content-type", "").lower().startswith(("application/json", "application/x-www-form"))
+        return int(self._limits.body_bytes * (_BASE64_GROWTH if json_body else 1)) + _SLACK
+
+    def _too_large(self, came: str, allowed: int) -> BodyTooLarge:
+        return BodyTooLarge(f"The body is too large: {came}; allowed are {self._limits.body_bytes} bytes.")
+
+
+def _declared(headers: Headers) -> int:
+    """Content-Length; 0 when it is absent or no number (the server's parser has refused most of these)."""
+    text = headers.get("content-length", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
+
+
+def _route(scope: Scope) -> str:
+    """The route's template, from a closed set: what matched no route is one label."""
+    route = scope.get("route")
+    return str(getattr(route, "path", "other"))

@@ -1,0 +1,121 @@
+"""The OpenAPI descriptions and status documents of the API, built from `Options` and the model cards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deployments.calls import Readiness
+from deployments.ingress.errors import schema as error_schema
+from mattehorn.models.zoo import find_card
+from mattehorn.options import Options
+from mattehorn.settings import Settings
+
+DESCRIPTION = (
+    "A photo in, an alpha matte and a cutout out. Every error is JSON `{error: {code, message, field, ..}}` "
+    "with `X-Request-ID`. An empty value means: not sent."
+)
+_BINARY = {"type": "string", "format": "binary"}
+_STATUSES = {
+    400: "no or several photos, or an unreadable body",
+    406: "nothing that Accept allows can be given",
+    408: "the upload took too long",
+    413: "too many bytes or pixels",
+    415: "a type that is not a picture we read",
+    422: "a bad option, a corrupt picture, or no foreground",
+    429: "at the limit; see Retry-After",
+    503: "not available; see Retry-After",
+    504: "not done in time",
+}
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": {"application/json": {"schema": error_schema()}}}
+    for status, text in _STATUSES.items()
+}
+PICTURE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The picture; as JSON when Accept prefers application/json.",
+        "content": {
+            name: {"schema": _BINARY}
+            for name in ("image/png", "image/webp", "image/jpeg", "image/avif", "application/zip")
+        },
+    },
+    **ERRORS,
+}
+
+
+def _option_properties() -> dict[str, Any]:
+    properties: dict[str, Any] = Options.model_json_schema()["properties"]
+    for entry in properties.values():
+        entry.pop("title", None)
+    return properties
+
+
+def mattes() -> dict[str, Any]:
+    """The request body of POST /v1/mattes in its four forms."""
+    options = _option_properties()
+    file = {**_BINARY, "description": "the photo: jpg, png, webp, bmp, tiff, gif, heic, avif"}
+    background = {**_BINARY, "description": "a background picture, for a composite"}
+    text = {"type": "string", "description": "the photo as base64, with or without a data: prefix"}
+    form = {
+        "type": "object",
+        "required": ["file"],
+        "properties": {"file": file, "background_file": background, **options},
+    }
+    flat = {"type": "object", "required": ["image_base64"], "properties": {"image_base64": text, **options}}
+    content = {
+        "multipart/form-data": {"schema": form},
+        "application/json": {"schema": flat},
+        "application/x-www-form-urlencoded": {"schema": flat},
+        "image/*": {"schema": {**_BINARY, "description": "the raw photo; options go in the query"}},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def articles() -> dict[str, Any]:
+    """The form of the source articles' endpoints."""
+    known = _option_properties()
+    properties = {
+        "image": {**_BINARY, "description": "the photo (or: file)"},
+        "background_color": known["background_color"],
+        "output_format": {"type": "string", "enum": ["png", "jpeg", "webp", "avif"], "default": "png"},
+        "alpha_threshold": known["alpha_threshold"],
+        "feather": known["feather_px"],
+        "erode": known["erode_px"],
+        "save_alpha": {
+            "type": "boolean",
+            "default": False,
+            "description": "store the result and its alpha matte",
+        },
+        "store": known["store"],
+    }
+    form = {"type": "object", "required": ["image"], "properties": properties}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
+
+
+def model_entry(settings: Settings, state: Readiness) -> dict[str, Any]:
+    """One entry of `/v1/models`."""
+    card = find_card(settings.model)
+    return {
+        "name": card.name,
+        "version": card.version,
+        "default": True,
+        "state": "ready" if state.ready else "loading",
+        "cold": state.cold,
+        "device": state.pool.device if state.pool else None,
+        "input_size": card.input_size,
+        "licence": card.licence,
+        "licence_note": card.licence_note,
+        "commercial_use": card.commercial_use,
+        "training_sets": list(card.training_sets),
+    }
+
+
+def ready(settings: Settings, state: Readiness) -> dict[str, Any]:
+    """The body of a 200 of `/readyz`."""
+    card = find_card(settings.model)
+    return {
+        "status": "ready",
+        "cold": state.cold,
+        "model": {"name": card.name, "version": card.version},
+        "device": state.pool.device if state.pool else None,
+        "dtype": state.pool.dtype if state.pool else None,
+    }

@@ -1,0 +1,1 @@
+"""The pool of networks: one model per pool, batches across requests."""

@@ -1,0 +1,68 @@
+"""The service under load, with a fake device and with the embedded model, and with a replica killed midway."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.ray.load import post_many, wait_for_sample
+from tests.ray.running import Running, running, write_config
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+ONE_REPLICA = {"min_replicas": 1, "max_replicas": 1}
+
+
+@pytest.fixture(scope="module")
+def one_fake_replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("fake")
+    config = write_config(folder / "config.yaml", Matting={"autoscaling_config": ONE_REPLICA})
+    with running(folder, "model=fake", "max_batch=8", config=config) as service:
+        yield service
+
+
+def test_a_busy_pool_fills_its_batches(one_fake_replica: Running) -> None:
+    url = one_fake_replica.url
+    outcome = post_many(url, posts=200, clients=32)
+    assert outcome.statuses == {200: 200}
+    assert outcome.wrong == 0
+    pictures, mean = batches(url)
+    print(f"\nfake model: {pictures:.0f} pictures, mean batch {mean:.2f}")
+    assert pictures == 200
+    assert mean > 4
+
+
+def test_a_killed_matting_replica_costs_no_client_an_error(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "config.yaml", Matting={"autoscaling_config": ONE_REPLICA})
+    with running(tmp_path, "model=fake", "max_batch=8", config=config) as service:
+        killed: list[int] = []
+
+        def kill_soon() -> None:
+            replica = service.replicas("Matting")[0]
+            threading.Timer(0.7, lambda: (killed.append(replica.pid), replica.kill())).start()
+
+        outcome = post_many(service.url, posts=120, clients=16, on_start=kill_soon)
+        assert killed
+        assert outcome.statuses == {200: 120}, outcome.errors
+        assert outcome.wrong == 0
+        assert wait_for_sample(service.url, "mattehorn_retries_total", 1)["mattehorn_retries_total"] >= 1
+
+
+def test_the_embedded_model_answers_every_client(tmp_path: Path) -> None:
+    with running(tmp_path) as service:
+        outcome = post_many(service.url, posts=200, clients=32)
+        assert set(outcome.statuses) <= {200, 422}  # a disc may be no foreground to a network; no other answer may be
+        assert sum(outcome.statuses.values()) == 200
+        pictures, mean = batches(service.url)
+        print(f"\nembedded model: {pictures:.0f} pictures, mean batch {mean:.2f}")
+        assert pictures == 200
+
+
+def batches(url: str) -> tuple[float, float]:
+    """(pictures, mean pictures a batch) once 200 pictures are counted."""
+    seen = wait_for_sample(url, "mattehorn_batch_size_sum", 200)
+    pictures = seen.get("mattehorn_batch_size_sum", 0.0)
+    return pictures, pictures / max(1.0, seen.get("mattehorn_batch_size_count", 0.0))
