@@ -6,6 +6,7 @@ Called by `mattehorn batch`. Bulk work over object stores is not here.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,14 +60,13 @@ def find_photos(folder: Path, out: Path, extension: str) -> tuple[list[Photo], i
     inside = folder in out.parents  # results of an earlier run are no photos
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not (inside and out in path.parents))
     photos = [path for path in files if path.suffix.lower().removeprefix(".") in EXTENSIONS]
-    stems: dict[tuple[Path, str], int] = {}
-    for path in photos:
-        stems[path.parent, path.stem] = stems.get((path.parent, path.stem), 0) + 1
-    return [_target(path, folder, out, extension, stems) for path in photos], len(files) - len(photos)
+    # a stem that another photo has too, or is another photo's whole name (a.jpg.png beside a.jpg), is not its own
+    taken = Counter(path.with_suffix("") for path in photos) + Counter(photos)
+    return [_target(path, folder, out, extension, taken) for path in photos], len(files) - len(photos)
 
 
-def _target(path: Path, folder: Path, out: Path, extension: str, stems: dict[tuple[Path, str], int]) -> Photo:
-    base = path.stem if stems[path.parent, path.stem] == 1 else path.name
+def _target(path: Path, folder: Path, out: Path, extension: str, taken: Counter[Path]) -> Photo:
+    base = path.stem if taken[path.with_suffix("")] == 1 else path.name
     return Photo(path, out / path.relative_to(folder).parent / f"{base}.{extension}", str(path.relative_to(folder)))
 
 

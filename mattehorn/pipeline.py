@@ -86,7 +86,8 @@ def prepare(
     fitted = None
     if photo.alpha is None or options.existing_alpha != "trust":
         with stages.timed("decode"):
-            fitted = fit(_crop(_on_grey(photo), roi), card.input_size, card.fit)
+            shown = photo.rgb if options.existing_alpha == "ignore" else _on_grey(photo)
+            fitted = fit(_crop(shown, roi), card.input_size, card.fit)
     return Prepared(photo, options, fitted, roi, backdrop, stages)
 
 
@@ -97,9 +98,13 @@ def finish(prepared: Prepared, network_alpha: NDArray[Any] | None) -> Result:
     """
     options, stages, photo = prepared.options, prepared.stages, prepared.photo
     with stages.timed("refine"):
-        full = _full_alpha(prepared, network_alpha)
-        # F solves I = aF + (1-a)B, which holds for the photo's own matte, not for one with its edge moved
+        full = _seen_alpha(prepared, network_alpha)
+        # F solves I = aF + (1-a)B, which holds for what is seen in the picture: not for a matte with its edge moved,
+        # nor for given transparency, whose colour is not mixed with anything
         foreground = _foreground(prepared, full)
+        full = matte.combine_with_given(
+            full, photo.alpha, "ignore" if options.existing_alpha == "ignore" else "multiply"
+        )
         full = matte.refine_edges(full, options.alpha_threshold, options.erode_px, options.feather_px)
         alpha = matte.to_uint8(full)
         del full
@@ -184,20 +189,19 @@ def _crop(image: Pixels, roi: tuple[int, int, int, int] | None) -> Pixels:
     return image[top:bottom, left:right]
 
 
-def _full_alpha(prepared: Prepared, network_alpha: NDArray[Any] | None) -> Matte:
-    """Alpha float32 [H, W] of the whole photo, before the edge options."""
+def _seen_alpha(prepared: Prepared, network_alpha: NDArray[Any] | None) -> Matte:
+    """Alpha float32 [H, W] as seen in the picture, 0 outside the region; 1 within it where the given one is trusted."""
     photo, options = prepared.photo, prepared.options
     height, width = photo.rgb.shape[:2]
-    if prepared.fitted is None or network_alpha is None:
-        full = np.ones((height, width), np.float32)
-    elif prepared.roi is None:
-        full = restore_alpha(photo.rgb, prepared.fitted, network_alpha, options.refine)
-    else:
-        left, top, right, bottom = prepared.roi
-        full = np.zeros((height, width), np.float32)
-        part = _crop(photo.rgb, prepared.roi)
-        full[top:bottom, left:right] = restore_alpha(part, prepared.fitted, network_alpha, options.refine)
-    return matte.combine_with_given(full, photo.alpha, options.existing_alpha)
+    seen: Matte = np.ones((1, 1), np.float32)
+    if prepared.fitted is not None and network_alpha is not None:
+        seen = restore_alpha(_crop(photo.rgb, prepared.roi), prepared.fitted, network_alpha, options.refine)
+        if prepared.roi is None:
+            return seen
+    left, top, right, bottom = prepared.roi or (0, 0, width, height)
+    full = np.zeros((height, width), np.float32)
+    full[top:bottom, left:right] = seen
+    return full
 
 
 def _render(prepared: Prepared, foreground: Pixels, alpha: Pixels) -> tuple[bytes, str]:
@@ -219,7 +223,7 @@ def _render(prepared: Prepared, foreground: Pixels, alpha: Pixels) -> tuple[byte
 
 def _foreground(prepared: Prepared, full: Matte) -> Pixels:
     """The subject's colour; the photo's own where that was asked for, or where no colour is given out."""
-    if prepared.options.foreground == "original" or prepared.options.kind == "alpha":
+    if prepared.fitted is None or prepared.options.foreground == "original" or prepared.options.kind == "alpha":
         return prepared.photo.rgb
     return estimate_foreground(prepared.photo.rgb, full)
 

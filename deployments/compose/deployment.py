@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import TypeVar
@@ -19,6 +21,7 @@ from ray.serve.handle import DeploymentHandle
 from deployments.calls import Answer, Failures, Job, Pool, Prediction, call_with_retries
 from deployments.compose.permits import Permits
 from mattehorn import telemetry
+from mattehorn.errors import DeadlineExceeded
 from mattehorn.image import read_header
 from mattehorn.models.zoo import find_card
 from mattehorn.pipeline import NO_MODEL, Prepared, Result, finish, prepare
@@ -56,7 +59,7 @@ class Compose:
         self._count(+1)
         try:
             waited = perf_counter()
-            async with self._permits.hold(megapixels):
+            async with _until(job.deadline), self._permits.hold(megapixels):
                 queue_ms = (perf_counter() - waited) * 1000
                 prepared = await self._in_thread(
                     lambda: prepare(job.photo, job.options, self._card, limits, job.background)
@@ -129,6 +132,16 @@ class Compose:
     def _count(self, step: int) -> None:
         self._in_work += step
         telemetry.set_value(telemetry.QUEUE_IMAGES, self._in_work)
+
+
+@asynccontextmanager
+async def _until(deadline: float) -> AsyncIterator[None]:
+    """Ends the block at `deadline` (Unix time), whether or not the ingress still waits. Raises DeadlineExceeded."""
+    try:
+        async with asyncio.timeout(max(0.0, deadline - time.time())):
+            yield
+    except TimeoutError:
+        raise DeadlineExceeded("The photo was not done in time; try again later or send a smaller one.") from None
 
 
 def _with_asked_alpha(job: Job, result: Result) -> Result:

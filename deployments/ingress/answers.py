@@ -12,12 +12,6 @@ from fastapi.responses import JSONResponse
 from deployments.calls import Answer
 from deployments.ingress.middleware import REQUEST_ID
 
-EXPOSED_HEADERS = (
-    "X-Request-ID, Server-Timing, X-Mattehorn-Model, X-Width, X-Height, X-Foreground-Top, X-Foreground-Left, "
-    "X-Foreground-Width, X-Foreground-Height, X-Mattehorn-Quality, X-Mattehorn-Quality-Reasons, "
-    "X-Mattehorn-Result-Id, X-Mattehorn-Warnings, Content-Disposition, Retry-After"
-)
-
 
 def headers(answer: Answer, name: str, total_ms: float, warnings: tuple[str, ...] = ()) -> dict[str, str]:
     """The headers of every 200 that is a picture; `name` becomes `<name>_matte.<ext>`."""
@@ -71,6 +65,8 @@ def as_json(answer: Answer, name: str, total_ms: float, url: str | None, inline:
         "quality": {"score": round(result.quality.score, 3), "reasons": list(result.quality.reasons)},
         "timings_ms": {stage: round(ms, 1) for stage, ms in {**result.timings_ms, "total": total_ms}.items()},
         "result": {"id": stored.id, "url": url} if stored is not None else None,
+        "recipe": None,
+        "cache": "miss",
         "warnings": list(result.warnings),
     }
     return JSONResponse(document, headers=headers(answer, name, total_ms))

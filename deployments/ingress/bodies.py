@@ -45,7 +45,7 @@ async def read_body(request: Request, limits: Limits) -> Body:
     UnsupportedMediaType, OptionError, and what the middleware raises while the body streams in."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type.startswith(_RAW):
-        return _raw(await request.body(), _once(request.query_params.multi_items()))
+        return _raw(await request.body(), _once(request.query_params.multi_items()), limits)
     if request.query_params:
         first = next(iter(request.query_params))
         raise OptionError(f"{first[:80]} was sent in the query; send options in the body.", field=first[:80])
@@ -82,7 +82,7 @@ async def read_form(request: Request, limits: Limits, *, ignore_other_files: boo
             )
         photo = _only_photo([part for name, part in files if name in IMAGE_PARTS])
         return Body(
-            photo=await photo.read(),
+            photo=_within(await photo.read(), limits),
             file_name=photo.filename or "",
             background=await background.read() if background else None,
             fields=fields,
@@ -108,10 +108,17 @@ def _only_photo(photos: list[UploadFile]) -> UploadFile:
     return photos[0]
 
 
-def _raw(data: bytes, fields: dict[str, Any]) -> Body:
+def _raw(data: bytes, fields: dict[str, Any], limits: Limits) -> Body:
     if not data:
         raise MissingImage("The body is empty; send a photo's bytes.")
-    return Body(photo=data, fields=fields)
+    return Body(photo=_within(data, limits), fields=fields)
+
+
+def _within(photo: bytes, limits: Limits) -> bytes:
+    """`photo`, when it is within the limit by itself: the middleware counts it with what is around it."""
+    if len(photo) > limits.body_bytes:
+        raise BodyTooLarge(f"The photo has {len(photo)} bytes; allowed are {limits.body_bytes}.")
+    return photo
 
 
 def _once(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -162,6 +169,4 @@ def _decode_base64(text: str, limits: Limits) -> bytes:
         data = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise InvalidBody("image_base64 is not base64.") from None
-    if len(data) > limits.body_bytes:
-        raise BodyTooLarge(f"The photo has {len(data)} bytes; allowed are {limits.body_bytes}.")
-    return data
+    return _within(data, limits)
