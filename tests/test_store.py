@@ -248,7 +248,7 @@ def test_addressing_and_checksums_follow_from_the_endpoint(
     assert config.s3["addressing_style"] == used
     assert config.request_checksum_calculation == checksums
     assert config.response_checksum_validation == checksums
-    assert (config.connect_timeout, config.read_timeout) == (5, 60)
+    assert (config.connect_timeout, config.read_timeout) == (5, 15)
     assert config.retries["mode"] == "standard"
 
 

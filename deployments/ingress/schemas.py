@@ -43,9 +43,12 @@ PICTURE: dict[int | str, dict[str, Any]] = {
 
 
 def _option_properties() -> dict[str, Any]:
-    properties: dict[str, Any] = Options.model_json_schema()["properties"]
-    for entry in properties.values():
-        entry.pop("title", None)
+    """The options as form fields. What may be left out is empty in Swagger UI, which else fills in made-up values."""
+    properties: dict[str, Any] = {}
+    for name, entry in Options.model_json_schema()["properties"].items():
+        variants = [variant for variant in entry.get("anyOf", []) if variant.get("type") != "null"]
+        kept = {key: value for key, value in entry.items() if key not in ("title", "anyOf")}
+        properties[name] = {**kept, **variants[0], "default": "", "example": ""} if variants else kept
     return properties
 
 

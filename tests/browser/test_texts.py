@@ -107,3 +107,15 @@ def test_the_docs_page_lists_the_operations_from_our_own_files(open_page: OpenPa
     assert "/v1/mattes" in [path.replace("\u200b", "") for path in listed]
     page.locator("#operations-mattes-create_matte_v1_mattes_post .opblock-summary-control").click()
     expect(page.get_by_text("background_gradient").first).to_be_visible()
+
+
+def test_a_photo_can_be_posted_from_the_docs_page(open_page: OpenPage, photo: Path) -> None:
+    page = open_page("/docs")
+    operation = page.locator("#operations-mattes-create_matte_v1_mattes_post")
+    operation.locator(".opblock-summary-control").click()
+    operation.locator("input[type=file]").first.set_input_files(photo)
+    with page.expect_response("**/v1/mattes") as answered:
+        operation.get_by_role("button", name="Execute").click()
+    assert answered.value.status == 200, answered.value.text()
+    assert answered.value.headers["content-type"] == "image/png"
+    expect(operation.locator(".live-responses-table img")).to_be_visible()
