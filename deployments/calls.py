@@ -24,10 +24,8 @@ from mattehorn.results import StoredResult
 T = TypeVar("T")
 
 ATTEMPTS = 3
-PAUSES_S = (
-    0.2,
-    1.0,
-)  # a replacement replica serves again 1.8 to 2.5 s after a kill; other replicas answer at once
+# Other replicas answer at once; where there is none, Serve holds the call until the replacement runs, 2 s after a kill
+PAUSES_S = (0.2, 1.0)
 RETRY_AFTER_S = 2
 
 

@@ -108,3 +108,15 @@ def test_a_gpu_that_is_asked_for_and_not_there_stops_the_replica(tmp_path: Path)
         running(tmp_path, config=config, environment={"RAY_OVERRIDE_RESOURCES": '{"GPU": 1}'}),
     ):
         pass
+
+
+def test_serves_default_mode_gives_the_same_answers(tmp_path: Path) -> None:
+    """Without HAProxy and gRPC, errors of an inner deployment arrive wrapped, and a proxy stands before the ingress."""
+    plain = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
+    with running(tmp_path, "model=fake", environment=plain) as service:
+        answer = post(service)
+        assert (answer.status_code, answer.headers["X-Mattehorn-Model"]) == (200, "fake@1")
+        bad = httpx.post(f"{service.url}/v1/mattes", files={"file": ("p.jpg", b"no picture" * 20)}, timeout=60)
+        assert (bad.status_code, bad.json()["error"]["code"]) == (415, "unsupported_image")
+        service.replicas("Matting")[0].kill()
+        assert post(service).status_code == 200
