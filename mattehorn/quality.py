@@ -20,13 +20,13 @@ Reason = Literal[
 Uint8 = npt.NDArray[np.uint8]
 Float = npt.NDArray[np.float32]
 
-_SIDE_PX = 512  # judged at the networks' own size: finer detail says nothing about what the network understood
+_SIDE_PX = 320  # what the checks look for is larger than the pixels this loses, and it takes a third of the time of 512
 _SOLID = 128  # as everywhere in the contract: from here on a pixel is subject
 _EMPTY_SHARE = 2e-4  # mean alpha; 52 of 512x512 pixels, too few to have a shape
 _SEMI = (25, 230)  # 0.1..0.9: sure pixels of a good matte lie outside
 _SPECK_SHARE = 0.002  # of the subject; smaller islands and holes are noise that threshold and feather deal with
 _MOST_HOLES = 20  # the largest; a net has thousands, and twenty already say enough
-_NEIGHBOURHOOD = np.ones((11, 11), np.uint8)  # five pixels each way: past the two or three of an edge that mix
+_NEIGHBOURHOOD = np.ones((7, 7), np.uint8)  # three pixels each way: past the one or two of an edge that mix
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,8 @@ def _solid(alpha: Uint8) -> Uint8:
 _CHECKS = (
     # A portrait ends at the lower border by intent (about 0.15): that alone costs 0.07.
     _Check("cut_by_border", _border_share, fine=0.01, bad=0.6, weight=0.3),
-    # Long hair reaches 0.3 at this size; above, either glass or a network that could not decide.
-    _Check("mostly_semi_transparent", _semi_share, fine=0.35, bad=0.9, weight=0.6),
+    # Long hair reaches 0.35 at this size; above, either glass or a network that could not decide.
+    _Check("mostly_semi_transparent", _semi_share, fine=0.4, bad=0.9, weight=0.6),
     # A second part of a twentieth is a shoe or a cup; half outside the main part is not one subject.
     _Check("fragmented", _scatter, fine=0.05, bad=0.5, weight=0.4),
     _Check("holes", _hole_share, fine=0.005, bad=0.15, weight=0.4),
