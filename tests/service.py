@@ -6,6 +6,7 @@ The model is `fake`, which keys out the colour of a photo's top left pixel, so a
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import io
@@ -102,6 +103,8 @@ class InProcessService:
         self.state = Readiness(True, pool=Pool(self.matting.model.card.id, "cpu", "float32"))
         self.jobs: list[Job] = []
         self.error: Exception | None = None
+        self.held = threading.Event()
+        self.held.set()
         self.backend = telemetry.PrometheusBackend()
         telemetry.use(self.backend)  # the replica's class had switched to Ray's
 
@@ -109,6 +112,8 @@ class InProcessService:
         self.jobs.append(job)
         if self.error is not None:
             raise self.error
+        if not self.held.is_set():
+            assert await asyncio.to_thread(self.held.wait, START_S), "a test held the service and never let it go"
         work: Callable[[], Awaitable[Answer]] = lambda: self.compose.cut_out(job)  # noqa: E731
         return await call_with_retries(work, Failures(), callee="Compose", deadline=job.deadline)
 
@@ -129,5 +134,6 @@ def serving(service: InProcessService) -> Iterator[str]:
         try:
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:
+            service.held.set()
             server.should_exit = True
             thread.join(START_S)

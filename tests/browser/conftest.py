@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
-from tests.browser.stub_service import InProcessService, serving
+from tests.service import InProcessService, serving
 from tests.system_parts import find_tool
 
 WAIT_MS = 15_000  # an answer takes some tenths of a second; a loaded CI machine is given time, a fault fails
@@ -56,8 +56,9 @@ class Watch:
 
 @pytest.fixture(scope="package")
 def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, InProcessService]]:
-    with serving(tmp_path_factory.mktemp("results")) as found:
-        yield found
+    service = InProcessService(tmp_path_factory.mktemp("results"))
+    with serving(service) as url:
+        yield url, service
 
 
 @pytest.fixture(scope="package")

@@ -9,7 +9,7 @@ from pathlib import Path
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import RED
-from tests.browser.stub_service import InProcessService
+from tests.service import InProcessService
 
 CENTRE = (0.5, 0.5)
 CORNER = (0.05, 0.05)

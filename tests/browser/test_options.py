@@ -12,7 +12,7 @@ from mattehorn.colour import BACKGROUND_TEMPLATES
 from mattehorn.options import Options
 from tests.browser.conftest import RED, encoded
 from tests.browser.driving import CENTRE, CORNER, assert_cut_out, choose, pick, pixel, wait_done, wait_jobs
-from tests.browser.stub_service import InProcessService
+from tests.service import InProcessService
 
 pytestmark = pytest.mark.browser
 

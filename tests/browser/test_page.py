@@ -13,7 +13,7 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import RED, OpenPage, make_photo
 from tests.browser.driving import CENTRE, CORNER, assert_cut_out, choose, give, pick, pixel, wait_done
-from tests.browser.stub_service import InProcessService
+from tests.service import InProcessService
 
 pytestmark = pytest.mark.browser
 
