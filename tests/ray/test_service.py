@@ -160,8 +160,8 @@ def test_a_real_prometheus_reads_the_service_in_one_scrape(service: Running, tmp
                 "scrape_configs": [
                     {
                         "job_name": "mattehorn",
-                        "scrape_interval": "1s",
-                        "scrape_timeout": "1s",
+                        "scrape_interval": "2s",
+                        "scrape_timeout": "2s",
                         "static_configs": [{"targets": [target]}],
                     }
                 ]
@@ -190,11 +190,11 @@ def _query(url: str, expression: str) -> float:
     deadline = time.monotonic() + 40
     while time.monotonic() < deadline:
         try:
-            answer = httpx.get(f"{url}/api/v1/query", params={"query": expression}, timeout=5).json()
-            if answer["data"]["result"]:
-                return float(answer["data"]["result"][0]["value"][1])
+            answer = httpx.get(f"{url}/api/v1/query", params={"query": expression}, timeout=5).raise_for_status()
+            if found := answer.json()["data"]["result"]:
+                return float(found[0]["value"][1])
         except httpx.HTTPError:
-            pass
+            pass  # it answers 503 until its storage is open
         time.sleep(1)
     return 0.0
 
