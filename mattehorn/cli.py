@@ -6,6 +6,7 @@ Every option of the API is an option here, made from `Options`. Exit codes: 0 do
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import cv2
 from tqdm import tqdm
 
 from mattehorn.batch import EXTENSIONS, Summary, find_photos, run_batch
-from mattehorn.errors import MattehornError, ModelError, OptionError, UnknownModel
+from mattehorn.errors import MattehornError, ModelError, OptionError
 from mattehorn.models.base import Model
 from mattehorn.models.zoo import DEFAULT, cards
 from mattehorn.options import Options, Output, parse_options
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cv2.setNumThreads(1)
     try:
         return int(parsed.command(parsed))
-    except (OptionError, UnknownModel, ModelError) as error:
+    except (OptionError, ModelError) as error:
         print(f"mattehorn: {error.message}", file=sys.stderr)
         return 2
     except MattehornError as error:
@@ -99,8 +100,6 @@ def _load(parsed: argparse.Namespace) -> Model:
 
     model = load_model(parsed.model)
     if "=" in parsed.model:
-        import hashlib
-
         digest = hashlib.sha256(Path(parsed.model.partition("=")[2]).read_bytes()).hexdigest()
         print(f"weights of {model.card.name}: sha256 {digest}", file=sys.stderr)
     return model

@@ -69,9 +69,6 @@ class Settings(_Section):
     model_dir: str | None = Field(
         default=None, description="a read-only folder with weights, looked at before the packaged ones"
     )
-    accept_licences: tuple[str, ...] = Field(
-        default=(), description="models whose unclear or forbidden licence is accepted"
-    )
     store: StoreSettings = StoreSettings()
     limits: Limits = Limits()
     fake: FakeSettings = FakeSettings()

@@ -194,6 +194,28 @@ def test_memory_is_freed_only_when_the_thread_of_a_caller_that_left_is_done(serv
     asyncio.run(check())
 
 
+def test_work_of_a_caller_that_left_is_not_begun(service: InProcessService) -> None:
+    release, begun = threading.Event(), threading.Event()
+
+    async def leave_while_the_threads_are_busy() -> None:
+        busy = [asyncio.create_task(service.compose._in_thread(release.wait)) for _ in range(2)]
+        waiting = asyncio.create_task(service.compose._in_thread(begun.set))
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        timer = threading.Timer(5, release.set)  # ends the test, and fails it, if the line is waited out
+        timer.start()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert not release.is_set()
+        timer.cancel()
+        release.set()
+        await asyncio.gather(*busy)
+        await service.compose._in_thread(lambda: None)  # whatever was in the line before has had its turn
+
+    asyncio.run(leave_while_the_threads_are_busy())
+    assert not begun.is_set()
+
+
 def test_what_was_asked_for_is_stored_and_found_again(service: InProcessService) -> None:
     answer = cut_out(service, job(store=True, store_alpha=True, store_source=True, sku="A-1"))
     assert answer.stored is not None

@@ -90,3 +90,10 @@ def test_a_malformed_quality_counts_as_one_and_a_larger_one_too() -> None:
     assert parse_accept("image/png;q=-2").ranges == {"image/png": 1.0}
     assert parse_accept("image/png;q=7").ranges == {"image/png": 1.0}
     assert parse_accept("image/png;q=0.250").ranges == {"image/png": 0.25}
+
+
+def test_json_that_is_allowed_but_not_preferred_does_not_excuse_another_image_type() -> None:
+    accept = parse_accept("image/webp, application/json;q=0.5")
+    with pytest.raises(NotAcceptable):
+        require(accept, ["image/png"])
+    require(accept, ["image/webp"])

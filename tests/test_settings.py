@@ -49,8 +49,8 @@ def test_every_setting_with_a_number_says_what_it_is_for() -> None:
 
 
 def test_overrides_nest_by_dots_and_read_yaml_values() -> None:
-    merged = apply_overrides({"max_batch": 2}, ["max_batch=16", "store.url=s3://b/p", "accept_licences=[a, b]"])
-    assert merged == {"max_batch": 16, "store": {"url": "s3://b/p"}, "accept_licences": ["a", "b"]}
+    merged = apply_overrides({"max_batch": 2}, ["max_batch=16", "store.url=s3://b/p", "limits={files: 2}"])
+    assert merged == {"max_batch": 16, "store": {"url": "s3://b/p"}, "limits": {"files": 2}}
 
 
 def test_an_override_keeps_the_rest_of_its_section() -> None:

@@ -121,12 +121,14 @@ class Compose:
         )
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        """`work()` in a pixel thread. When the caller leaves, its memory is freed only after the thread is done."""
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        """`work()` in a pixel thread. For a caller that left it is not begun, or its memory is held until it ends."""
+        task = self._threads.submit(work)
+        future = asyncio.wrap_future(task)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            await asyncio.wait([future])
+            if not task.cancel():
+                await asyncio.wait([future])
             raise
 
     def _count(self, step: int) -> None:

@@ -45,6 +45,7 @@ class Ingress:
         self._metrics: tuple[float, bytes] = (0.0, b"")
 
     def __serve_build_asgi_app__(self) -> FastAPI:
+        """Serve calls it after the constructor, so that the routes get their replica without a global."""
         return build_api(self, serve_echoes_id=True)
 
     async def cut_out(self, job: Job) -> Answer:

@@ -51,8 +51,8 @@ def parse_accept(header: str | None) -> Accept:
 
 
 def require(accept: Accept, content_types: list[str]) -> None:
-    """Raises NotAcceptable unless JSON or one of `content_types` (what the options lead to) may be sent."""
-    if accept.ranges.get("application/json", 0.0) > 0 or any(accept.allows(name) for name in content_types):
+    """Raises NotAcceptable unless JSON is wanted or one of `content_types` (what the options lead to) may be sent."""
+    if accept.wants_json or any(accept.allows(name) for name in content_types):
         return
     raise NotAcceptable(
         f"Accept allows {', '.join(accept.ranges)[:200]}; this request gives {' or '.join(content_types)}, "
