@@ -1,4 +1,4 @@
-"""`mattehorn cut | batch | models | serve`. cut and batch run in this process and need no Ray.
+"""`mattehorn cut | batch | models | evaluate | compare | serve`. All but serve run in this process and need no Ray.
 
 Every option of the API is an option here, made from `Options`. Exit codes: 0 done, 1 a photo failed, 2 usage.
 """
@@ -18,6 +18,7 @@ from typing import Any, get_args
 import cv2
 from tqdm import tqdm
 
+from mattehorn import cli_evaluate
 from mattehorn.batch import EXTENSIONS, Summary, find_photos, run_batch
 from mattehorn.errors import MattehornError, ModelError, OptionError
 from mattehorn.models.base import Model
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     models = commands.add_parser("models", help="what can run", description="Lists the models and their licences.")
     models.add_argument("--json", action="store_true", help="as JSON")
     models.set_defaults(command=_models)
+    cli_evaluate.add_commands(commands)
     commands.add_parser("serve", help="the HTTP service and the page (see mattehorn serve --help)")
     return parser
 
@@ -154,6 +156,7 @@ def _models(parsed: argparse.Namespace) -> int:
             "name": card.name,
             "version": card.version,
             "default": card.name == DEFAULT,
+            "packaged": card.packaged,
             "input_size": card.input_size,
             "licence": card.licence,
             "commercial_use": card.commercial_use,
@@ -170,6 +173,7 @@ def _models(parsed: argparse.Namespace) -> int:
         print(
             f"{row['name']}@{row['version']}{mark}: {row['input_size']} px, {row['licence']}, "
             f"commercial use {row['commercial_use']}"
+            + ("" if row["packaged"] or row["name"] == "fake" else f"; bring weights: {row['name']}=PATH")
         )
     return 0
 

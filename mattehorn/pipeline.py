@@ -87,7 +87,7 @@ def prepare(
     if photo.alpha is None or options.existing_alpha != "trust":
         with stages.timed("decode"):
             shown = photo.rgb if options.existing_alpha == "ignore" else _on_grey(photo)
-            fitted = fit(_crop(shown, roi), card.input_size, card.fit)
+            fitted = fit(_crop(shown, roi), card.input_size, card.fit, card.restore)
     return Prepared(photo, options, fitted, roi, backdrop, stages)
 
 

@@ -2,6 +2,9 @@
 
 Not for resizing results or layouts. `mattehorn.pipeline` calls `fit` before and `restore_alpha` after the model. Memory
 at full size is one float32 plane (the answer) plus one row of coefficients per network row.
+
+A model has its own way back to full size, on its card. `guided` is ours. `lanczos` is that of rembg's models, which are
+to answer here as they do there: Pillow's Lanczos filter on 8-bit values, both to the network's input and back.
 """
 
 from __future__ import annotations
@@ -13,11 +16,13 @@ from typing import Literal, TypeVar
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from mattehorn.errors import ModelError
 
 Fit = Literal["pad", "stretch", "bucket"]
 Refine = Literal["none", "guided", "matting"]
+Restore = Literal["guided", "lanczos"]
 Uint8 = npt.NDArray[np.uint8]
 Float = npt.NDArray[np.float32]
 _T = TypeVar("_T", np.uint8, np.float32)
@@ -25,6 +30,7 @@ _T = TypeVar("_T", np.uint8, np.float32)
 _BUCKET_PX = 32  # the frozen graphs halve their input five times
 _COARSE_SIDE_PX = 1024  # from here on one network pixel covers so little that radius 1 suffices
 _EPS = 1e-4  # regularises the 3x3 colour covariance; 1 % of full scale, below which colour says nothing
+_LEVEL_SLACK = 5e-5  # of an 8-bit level: k/255 in float32, times 255, falls short of k by up to 3e-5
 _CENTRE = 0.5  # colours are shifted by it: float32 moments lose fewer digits near zero
 
 _SURE_FOREGROUND, _SURE_BACKGROUND = 0.95, 0.05  # alphas whose colour is taken as pure
@@ -44,22 +50,24 @@ _LINE_REACH = 0.35  # the colour line may move the guided alpha by no more than 
 @dataclass(frozen=True)
 class Fitted:
     """`pixels` uint8 [h, w, 3] for the network; the picture is its top left `content_height` x `content_width`,
-    the rest is edge-replicated padding."""
+    the rest is edge-replicated padding. `restore`: how the network's alpha gets back to full size."""
 
     pixels: Uint8
     content_height: int
     content_width: int
+    restore: Restore = "guided"
 
 
-def fit(image: Uint8, size: int, mode: Fit) -> Fitted:
+def fit(image: Uint8, size: int, mode: Fit, restore: Restore = "guided") -> Fitted:
     """The picture (uint8 [H, W, 3]) as the network wants it.
 
-    pad: long side to `size`, aspect kept, padded to [size, size]. stretch: [size, size], aspect lost. bucket: long side
-    at most `size`, never enlarged, padded to multiples of 32.
+    pad: long side to `size`, aspect kept, padded to [size, size]. stretch: [size, size], aspect lost; with `restore`
+    lanczos, resampled as rembg does it. bucket: long side at most `size`, never enlarged, padded to multiples of 32.
     """
     height, width = image.shape[:2]
     if mode == "stretch":
-        return Fitted(_resample(image, size, size), size, size)
+        pixels = _lanczos(image, size, size) if restore == "lanczos" else _resample(image, size, size)
+        return Fitted(pixels, size, size, restore)
     longest = max(_BUCKET_PX, size - size % _BUCKET_PX) if mode == "bucket" else size
     scale = longest / max(height, width)
     if mode == "bucket":
@@ -68,7 +76,7 @@ def fit(image: Uint8, size: int, mode: Fit) -> Fitted:
     content = _resample(image, rows, cols)
     full_rows, full_cols = (size, size) if mode == "pad" else (_round_up(rows), _round_up(cols))
     padded = cv2.copyMakeBorder(content, 0, full_rows - rows, 0, full_cols - cols, cv2.BORDER_REPLICATE)
-    return Fitted(np.asarray(padded, np.uint8), rows, cols)
+    return Fitted(np.asarray(padded, np.uint8), rows, cols, restore)
 
 
 def crop_alpha(alpha: npt.NDArray[np.generic], fitted: Fitted) -> Float:
@@ -92,11 +100,15 @@ def restore_alpha(
 ) -> Float:
     """Alpha float32 0..1 [H, W] for `image` from the network's answer to `fitted`.
 
-    none: interpolation only. guided: fast guided filter (He and Sun, 2015) with the colours as guide. matting: guided,
-    then alpha solved again in the unknown band from local foreground and background colours.
+    none: interpolation only. guided: fast guided filter (He and Sun, 2015) with the colours as guide, or the card's own
+    way where `fitted.restore` names another. matting: guided, then alpha solved again in the unknown band from local
+    foreground and background colours.
     """
     alpha = crop_alpha(network_alpha, fitted)
     height, width = image.shape[:2]
+    if method == "guided" and fitted.restore == "lanczos":
+        levels = np.asarray(alpha * 255 + _LEVEL_SLACK, np.uint8)  # cut off, as rembg does
+        return np.asarray(_lanczos(levels, height, width) * np.float32(1 / 255), np.float32)
     if method == "none":
         return np.clip(_resample(alpha, height, width), 0.0, 1.0)
     guide = fitted.pixels[: fitted.content_height, : fitted.content_width]
@@ -233,6 +245,11 @@ def _resample(array: npt.NDArray[_T], rows: int, cols: int) -> npt.NDArray[_T]:
         grow = cv2.INTER_CUBIC if array.dtype == np.uint8 else cv2.INTER_LINEAR
         array = np.asarray(cv2.resize(array, (cols, rows), interpolation=grow), array.dtype)
     return array
+
+
+def _lanczos(array: Uint8, rows: int, cols: int) -> Uint8:
+    """[rows, cols, ..] by Pillow's Lanczos filter, which averages over the reach of a shrunk pixel."""
+    return np.asarray(Image.fromarray(array).resize((cols, rows), Image.Resampling.LANCZOS), np.uint8)
 
 
 def _round_up(pixels: int) -> int:

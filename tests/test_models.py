@@ -1,10 +1,12 @@
-"""Cards, the registry and the two kinds of model: nothing is loaded that was not asked for, nothing in silence."""
+"""Cards, the registry and how weights are found: nothing is loaded that was not asked for, nothing in silence."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,6 +116,64 @@ def test_own_weights_are_taken_as_they_are(card: ModelCard, tmp_path: Path) -> N
     (tmp_path / "own.safetensors").write_bytes(own)
     model = load_model(f"tiny={tmp_path}/own.safetensors")
     assert model.card.id == "tiny@2"
+
+
+def torch_saved(document: object) -> bytes:
+    file = io.BytesIO()
+    torch.save(document, file)
+    return file.getvalue()
+
+
+def test_a_state_dict_saved_by_torch_is_read_like_safetensors(card: ModelCard, weights: bytes, tmp_path: Path) -> None:
+    (tmp_path / "own.pth").write_bytes(torch_saved(safetensors.torch.load(weights)))
+    (tmp_path / "own.safetensors").write_bytes(weights)
+    images = np.random.default_rng(4).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+    models = [load_model(f"tiny={tmp_path}/own{suffix}") for suffix in (".pth", ".safetensors")]
+    for model in models:
+        assert isinstance(model, TorchModel)
+        model.dtype = torch.float32
+    assert np.array_equal(models[0].predict(images), models[1].predict(images))
+
+
+class Callout:
+    """What a hostile pickle holds: unpickling it calls a function of its maker's choice."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        return Path.touch, (self.target,)
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(card: ModelCard, tmp_path: Path) -> None:
+    called = tmp_path / "called"
+    (tmp_path / "own.pth").write_bytes(torch_saved({"weight": Callout(called)}))
+    with pytest.raises(ModelError, match="tiny@2"):
+        load_model(f"tiny={tmp_path}/own.pth")
+    assert not called.exists()
+
+
+@pytest.mark.parametrize(
+    "document",
+    [{"stem.conv.weight": 3.0}, [1, 2], {"average": {"stem.conv.weight": torch.zeros(2)}}, torch.zeros(3), 5],
+    ids=["number", "list", "checkpoint", "tensor", "int"],
+)
+def test_a_torch_file_of_something_else_is_a_model_error(card: ModelCard, document: object) -> None:
+    with pytest.raises(ModelError, match="state dict"):
+        TorchModel(card, torch_saved(document), device="cpu", threads=1)
+
+
+def test_half_a_torch_file_is_a_model_error(card: ModelCard, weights: bytes) -> None:
+    with pytest.raises(ModelError, match="slim_half_w32"):
+        TorchModel(card, torch_saved(safetensors.torch.load(weights))[:5000], device="cpu", threads=1)
+
+
+@pytest.mark.parametrize("change", [{"scale": "max"}, {"output": "min_max"}])
+def test_a_torch_card_with_processing_that_torch_networks_lack_is_refused(
+    card: ModelCard, weights: bytes, change: dict[str, Any]
+) -> None:
+    with pytest.raises(ModelError, match="takes scale 255"):
+        TorchModel(dataclasses.replace(card, **change), weights, device="cpu", threads=1)
 
 
 # loading

@@ -43,7 +43,7 @@ class Compose:
         telemetry.use_ray()
         cv2.setNumThreads(1)  # parallel across photos, not within one
         self._settings, self._matting = settings, matting
-        self._card = find_card(settings.model)
+        self._card = find_card(settings.model, settings.model_dir)
         self._threads = ThreadPoolExecutor(settings.compose_threads, thread_name_prefix="pixels")
         self._permits = Permits(settings.limits.megapixels_in_flight)
         check_template(settings.store.key_template)

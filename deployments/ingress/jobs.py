@@ -32,7 +32,7 @@ class Service(Protocol):
 
 def require_model(name: str, settings: Settings) -> None:
     """Raises UnknownModel unless `name` is what this service runs."""
-    running = find_card(settings.model)
+    running = find_card(settings.model, settings.model_dir)
     if name not in ("auto", running.name, running.id):
         raise UnknownModel(f"model is {name[:100]}; this service runs {running.id} (or auto).", field="model")
 

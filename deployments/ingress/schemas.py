@@ -96,7 +96,7 @@ def articles() -> dict[str, Any]:
 
 def model_entry(settings: Settings, state: Readiness) -> dict[str, Any]:
     """One entry of `/v1/models`."""
-    card = find_card(settings.model)
+    card = find_card(settings.model, settings.model_dir)
     return {
         "name": card.name,
         "version": card.version,
@@ -114,7 +114,7 @@ def model_entry(settings: Settings, state: Readiness) -> dict[str, Any]:
 
 def ready(settings: Settings, state: Readiness) -> dict[str, Any]:
     """The body of a 200 of `/readyz`."""
-    card = find_card(settings.model)
+    card = find_card(settings.model, settings.model_dir)
     return {
         "status": "ready",
         "cold": state.cold,

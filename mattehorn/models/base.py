@@ -3,37 +3,49 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 Fit = Literal["pad", "stretch", "bucket"]
 Triple = tuple[float, float, float]
+_Above0 = Annotated[float, Field(gt=0)]
+_Side = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]  # the networks halve it five times
 
 
 @dataclass(frozen=True)
 class ModelCard:
     """Facts of one model, as `/v1/models` shows them.
 
-    `mean` and `std` apply to RGB in 0..1. `pad`: the long side becomes `input_size`, the rest of the square repeats
-    the edge, so pictures of any shape share a batch.
+    fit: `pad` makes the long side `input_size` and repeats the edge in the rest of the square, so pictures of any shape
+    share a batch; `stretch` gives up the aspect; `bucket` pads to multiples of 32.
+    scale: RGB is divided by 255, or by the picture's own largest value (`max`), before `mean` and `std`.
+    output: the network's answer is `alpha` in 0..1, or its smallest and largest value become 0 and 1 (`min_max`).
+    restore: how alpha comes back to full size, along the photo's edges (`guided`) or by interpolation (`lanczos`).
+    packaged: the weights come with Mattehorn; else a user brings them, and `sha256` None means that any are taken.
     """
 
     name: str
     version: str
-    kind: Literal["torch", "fake"]
+    kind: Literal["torch", "onnx", "fake"]
     network: str
-    input_size: int
+    input_size: _Side
     fit: Fit
     mean: Triple
-    std: Triple
+    std: tuple[_Above0, _Above0, _Above0]
     licence: str
     commercial_use: Literal["allowed", "unclear", "forbidden"]
     licence_note: str
     training_sets: tuple[str, ...]
     sha256: str | None = None
     weights_file: str | None = None
+    packaged: bool = False
+    scale: Literal["255", "max"] = "255"
+    order: Literal["rgb"] = "rgb"
+    output: Literal["alpha", "min_max"] = "alpha"
+    restore: Literal["guided", "lanczos"] = "guided"
 
     @property
     def id(self) -> str:

@@ -23,6 +23,7 @@ CARD = ModelCard(
     commercial_use="allowed",
     licence_note="No weights: the distance of a colour from the top left pixel's.",
     training_sets=(),
+    packaged=True,
 )
 
 _NEAR, _FAR = (

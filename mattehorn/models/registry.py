@@ -21,15 +21,20 @@ def load_model(
     model_dir: str | None = None,
     fake_ms: tuple[float, float] = (0.0, 0.0),
 ) -> Model:
-    """The model of `name` (a card's name, `name@version` or `NAME=PATH`), ready to predict on `device`.
+    """The model of `name`, ready to predict on `device`.
 
-    Raises UnknownModel for a name without a card, ModelError when weights are missing, altered or of another shape,
-    or when `device` is not there: never another device in silence.
+    `name` is a card's name, also of a card in `model_dir`, `name@version`, or `NAME=PATH`. Raises UnknownModel for a
+    name without a card, ModelError when weights are missing, altered or of another shape, when an extra is not
+    installed, or when `device` is not there: never another device in silence.
     """
-    card = find_card(name)
+    card = find_card(name, model_dir)
     if card.kind == "fake":
         return FakeModel(*fake_ms)
     weights = find_weights(card, path=name.partition("=")[2], model_dir=model_dir)
+    if card.kind == "onnx":
+        from mattehorn.models.onnx_model import OnnxModel
+
+        return OnnxModel(card, weights, device=device, threads=threads)
     from mattehorn.models.torch_model import TorchModel
 
     return TorchModel(card, weights, device=device, threads=threads)
@@ -39,16 +44,22 @@ def find_weights(card: ModelCard, *, path: str = "", model_dir: str | None = Non
     """The weights' bytes: an explicit path, else `model_dir`, else packaged. Known files are checked by sha256."""
     if path:
         return _read(Path(path), f"{card.name}=PATH")
-    assert card.weights_file is not None  # every torch card names its file
+    assert card.weights_file is not None  # every card but the fake's names its file
     supplied = Path(model_dir) / card.weights_file if model_dir else None
     if supplied is not None and supplied.exists():
         data = _read(supplied, "model_dir")
-    else:
+    elif card.packaged:
         data = _read(resources.files("mattehorn.models") / "weights" / card.weights_file, card.id)
-    found = hashlib.sha256(data).hexdigest()
-    if found != card.sha256:
+    else:
         raise ModelError(
-            f"The weights of {card.id} have sha256 {found[:16]}.., the card says {str(card.sha256)[:16]}..; "
+            f"{card.id} comes without weights, and model_dir {'does not hold' if model_dir else 'is not set to give'} "
+            f"{card.weights_file}. Put that file into model_dir, or type the model as {card.name}=PATH, for example "
+            f"{card.name}=/models/{card.weights_file}."
+        )
+    found = hashlib.sha256(data).hexdigest()
+    if card.sha256 is not None and found != card.sha256:
+        raise ModelError(
+            f"The weights of {card.id} have sha256 {found[:16]}.., the card says {card.sha256[:16]}..; "
             f"restore the file, or load your own with model: {card.name}=PATH."
         )
     return data

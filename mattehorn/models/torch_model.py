@@ -1,11 +1,13 @@
 """Runs a torch network under its card: channels_last, fused batch norm, and the faster of bf16 and fp32.
 
 On the CPU bf16 is about twice as fast with avx512_bf16 or AMX and slower without, so a timing at start decides
-(docs/performance.md has figures). Called by the registry; the networks themselves are in unet.py.
+(docs/performance.md has figures). Called by the registry; networks.py knows the networks.
 """
 
 from __future__ import annotations
 
+import io
+import pickle
 import time
 
 import numpy as np
@@ -13,12 +15,24 @@ import safetensors
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mattehorn.errors import ModelError
 from mattehorn.models.base import ModelCard
-from mattehorn.models.unet import SlimHalfUNet, fuse
+from mattehorn.models.networks import Network, build_network, fuse
 
-_NETWORKS = {"slim_half_w32": lambda: SlimHalfUNet(width=32)}
+_ZIP = b"PK\x03\x04"  # how a file of torch.save begins; safetensors begins with a length
+# what the two readers and load_state_dict raise for bytes that are no weights of the network
+_UNREADABLE = (
+    safetensors.SafetensorError,
+    pickle.UnpicklingError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    EOFError,
+)
 _TIMED_RUNS = 2  # after one warm-up each; enough to tell a factor of two apart
 
 
@@ -48,7 +62,7 @@ class TorchModel:
         batch = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(self._device)
         batch = (batch.float() - self._mean) * self._scale
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            alpha, _ = self._network(batch)
+            alpha = self._network.alpha(batch)
         result: NDArray[np.float32] = alpha[:, 0].float().clamp_(0, 1).cpu().numpy()
         return result
 
@@ -75,14 +89,31 @@ def _require_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _load_network(card: ModelCard, weights: bytes) -> torch.nn.Module:
-    network = _NETWORKS[card.network]()
+def _load_network(card: ModelCard, weights: bytes) -> Network:
+    if card.scale != "255" or card.output != "alpha":
+        raise ModelError(
+            f"The card of {card.id} has scale {card.scale} and output {card.output}; a torch network takes scale 255 "
+            "and output alpha. Correct the card."
+        )
+    network = build_network(card.network)
     try:
-        state = safetensors.torch.load(weights)
-        network.load_state_dict({key: value.float() for key, value in state.items()})
-    except (safetensors.SafetensorError, RuntimeError) as error:
+        network.load_state_dict({key: value.float() for key, value in _read_state(weights).items()})
+    except _UNREADABLE as error:
         raise ModelError(
             f"The file given for {card.id} does not hold weights of {card.network}; "
-            "give a safetensors file written by the training export."
+            "give a safetensors file written by the training export, or a .pth file of a plain state dict."
         ) from error
-    return fuse(network.eval())
+    return fuse(network)
+
+
+def _read_state(weights: bytes) -> dict[str, Tensor]:
+    """Tensors by name from the bytes of a safetensors file or of a `torch.save`, which may hold nothing but data.
+
+    Raises one of `_UNREADABLE` for anything else.
+    """
+    if not weights.startswith(_ZIP):
+        return dict(safetensors.torch.load(weights))
+    state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise TypeError("a state dict holds tensors by name")
+    return state

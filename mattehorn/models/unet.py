@@ -1,4 +1,4 @@
-"""The small matting network: a half-resolution U-Net with gated skips, alpha and trimap heads.
+"""The small matting network, a half-resolution U-Net with gated skips, and the blocks that the other networks share.
 
 Pure torch and nothing of the project: the library loads the packaged weights into it, `training/` trains it.
 Decoding photos, normalising them and restoring alpha to full size happen elsewhere.
@@ -7,7 +7,8 @@ Decoding photos, normalising them and restoring alpha to full size happen elsewh
 from __future__ import annotations
 
 import copy
-from typing import cast
+import itertools
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ DECODER_WIDTHS = (4, 2, 1.25, 1)  # in units of `width`: 128-64-40-32, the decod
 CONTEXT_WIDTH = 3  # in units of `width`: 96 channels of scene context at 1/32
 MIN_GATE_WIDTH = 8  # a narrower gate cannot tell subject from backdrop on the 32-channel skip
 TRIMAP_CLASSES = 3  # background, unknown, foreground
+
+N = TypeVar("N", bound=nn.Module)
 
 
 class ConvBlock(nn.Module):
@@ -140,23 +143,19 @@ class SlimHalfUNet(nn.Module):
         return cast(Tensor, y)
 
 
-def fuse(network: SlimHalfUNet) -> SlimHalfUNet:
-    """A copy in eval mode with every batch norm folded into its convolution: same answers, fewer passes."""
+def fuse(network: N) -> N:
+    """A copy in eval mode with every batch norm folded into its convolution: same answers, fewer passes.
+
+    A block declares each norm right after the convolution whose output it takes; that order is how a pair is known.
+    """
     fused = copy.deepcopy(network).eval()
-    for module in fused.modules():
-        if isinstance(module, ConvBlock):
-            module.conv, module.norm = fuse_conv_bn_eval(module.conv, module.norm), cast(nn.BatchNorm2d, nn.Identity())
-        elif isinstance(module, BasicBlock):
-            _fuse_basic_block(module)
+    for block in list(fused.modules()):
+        children = list(block.named_children())
+        for (conv_name, conv), (norm_name, norm) in itertools.pairwise(children):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(block, conv_name, fuse_conv_bn_eval(conv, norm))
+                setattr(block, norm_name, nn.Identity())
     return fused
-
-
-def _fuse_basic_block(block: BasicBlock) -> None:
-    block.conv1, block.norm1 = fuse_conv_bn_eval(block.conv1, block.norm1), cast(nn.BatchNorm2d, nn.Identity())
-    block.conv2, block.norm2 = fuse_conv_bn_eval(block.conv2, block.norm2), cast(nn.BatchNorm2d, nn.Identity())
-    if isinstance(block.shortcut, nn.Sequential):
-        conv, norm = block.shortcut
-        block.shortcut = fuse_conv_bn_eval(cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, norm))
 
 
 def _resize(x: Tensor, like: Tensor) -> Tensor:
