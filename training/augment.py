@@ -1,63 +1,36 @@
-"""Turns packed photos into training samples: a view, often another backdrop, then what cameras and messengers do.
+"""Turns packed photos into views and composites, and does to them what every camera does.
 
-All draws come from one generator a sample, seeded by (recipe seed, sample number): a resumed run sees the same ones.
+Called by `training/sampler.py`; heavier damage is in `training/degrade.py`.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from training.dataset import SUBJECT, Entry, PackedSet
+from training.degrade import REFERENCE_SIDE, add_noise, as_jpeg, recolour
 from training.recipe import Augment, Kind
+from training.sources import SUBJECT
 
 Pixels = NDArray[np.uint8]
-KINDS: tuple[Kind, ...] = ("matte", "mask", "teacher")
 BACKDROP_MIN = 0.25  # share of a photo's side free of its subject to serve as backdrop
-REFERENCE_SIDE = 256  # px, the side at which blur and patch sizes are stated
-NOISE_BANK = 1 << 20  # normal deviates kept for all samples: enough for 512x512x3, and drawing them anew is slow
+FOREGROUND_REACHES = (0.3, 0.03)  # shares of the side: wide finds the colours, narrow their place
+ALPHA_FLOOR = 1e-3  # keeps a blurred mean defined where nothing of the subject is near
 
 
-class Sampler:
-    """Sample number -> (RGB uint8 [S, S, 3], label uint8 [S, S], kind index), drawn over all sets by weight."""
+@dataclass(frozen=True)
+class Layers:
+    """A picture on its way to a sample: image uint8 [S, S, 3], alpha and contrast |F - B| uint8 [S, S]."""
 
-    def __init__(self, sets: Sequence[PackedSet], weights: Sequence[float], augment: Augment, seed: int) -> None:
-        self.sets = sets
-        self.weights = np.array(weights) / sum(weights)
-        self.cumulative = [np.cumsum(packed.probabilities) for packed in sets]
-        self.augment, self.seed = augment, seed
-
-    def draw(self, number: int, side: int, fit: float) -> tuple[Pixels, Pixels, int]:
-        """The sample of that number at `side` px; `fit` is the probability of the product's view."""
-        rng = np.random.default_rng((self.seed, number))
-        packed, entry = self._pick(rng)
-        sample = view(packed.rgba(entry), side, fit, self.augment, rng)
-        image, label = sample[..., :3], sample[..., 3]
-        if rng.random() < self.augment.composite and label.max() > SUBJECT:
-            image = composite(image, label, self._backdrop(side, rng), entry.kind, rng)
-        elif rng.random() < self.augment.occlude:
-            image = occlude(image, label, rng)
-        return photometric(image, self.augment, rng), label, KINDS.index(entry.kind)
-
-    def _pick(self, rng: Generator) -> tuple[PackedSet, Entry]:
-        index = int(rng.choice(len(self.sets), p=self.weights))
-        place = int(np.searchsorted(self.cumulative[index], rng.random()))
-        return self.sets[index], self.sets[index].train[min(place, len(self.sets[index].train) - 1)]
-
-    def _backdrop(self, side: int, rng: Generator) -> Pixels:
-        """A backdrop [S, S, 3]: mostly the part of another photo beside its subject, else made up."""
-        if rng.random() < 0.7:
-            packed, entry = self._pick(rng)
-            strip = free_strip(packed.rgba(entry))
-            if strip is not None:
-                return view(strip, side, 0.0, self.augment, rng)[..., :3]
-        return made_up_backdrop(side, rng)
+    image: Pixels
+    alpha: Pixels
+    contrast: Pixels
+    made_up: bool = False
 
 
 def view(rgba: Pixels, side: int, fit: float, augment: Augment, rng: Generator) -> Pixels:
@@ -125,24 +98,40 @@ def made_up_backdrop(side: int, rng: Generator) -> Pixels:
     return cv2.resize(colours, (side, side), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
 
 
-def composite(image: Pixels, label: Pixels, backdrop: Pixels, kind: Kind, rng: Generator) -> Pixels:
-    """aF + (1-a)B with the photo as F; a hand-made mask is softened first, for its edge has no blend of its own."""
+def composite(layers: Layers, backdrop: Pixels, kind: Kind, rng: Generator) -> Layers:
+    """aF + (1-a)B with F estimated; a hand-made mask is softened first, for its edge has no blend of its own."""
+    alpha = layers.alpha
     if kind == "mask":
-        label = cv2.GaussianBlur(label, (0, 0), rng.uniform(0.6, 1.5)).astype(np.uint8)
-    alpha = cv2.merge([label, label, label]).astype(np.uint16)
-    mixed = image * alpha + backdrop * (255 - alpha)
-    return ((mixed + 127) // 255).astype(np.uint8)
+        alpha = cv2.GaussianBlur(alpha, (0, 0), rng.uniform(0.6, 1.5)).astype(np.uint8)
+    weight = (alpha.astype(np.float32) / 255)[..., None]
+    foreground = layers.image if layers.made_up else spread_foreground(layers.image, weight)
+    mixed = weight * foreground + (1 - weight) * backdrop
+    contrast = np.abs(foreground - backdrop.astype(np.float32)).mean(axis=2)
+    return Layers((mixed + 0.5).astype(np.uint8), layers.alpha, contrast.astype(np.uint8))
 
 
-def occlude(image: Pixels, label: Pixels, rng: Generator) -> Pixels:
-    """The photo with one patch of flat colour on its backdrop: a plain shape is not a subject."""
-    side = image.shape[0]
+def spread_foreground(image: Pixels, weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """F [S, S, 3] in 0..255 by blur fusion (Forte, ICIP 2021), wide, then narrow: the photo keeps its backdrop."""
+    pixels = image.astype(np.float32)
+    front = back = pixels
+    for share in FOREGROUND_REACHES:
+        reach = max(round(share * image.shape[0]) | 1, 3)
+        near = cv2.blur(weight, (reach, reach))[..., None]
+        front = cv2.blur(front * weight, (reach, reach)) / np.maximum(near, ALPHA_FLOOR)
+        back = cv2.blur(back * (1 - weight), (reach, reach)) / np.maximum(1 - near, ALPHA_FLOOR)
+        front = front + weight * (pixels - weight * front - (1 - weight) * back)
+    return np.asarray(np.where(weight >= 1, pixels, np.clip(front, 0, 255)), np.float32)
+
+
+def occlude(layers: Layers, rng: Generator) -> Layers:
+    """One patch of flat colour on the backdrop: a plain shape is not a subject."""
+    side = layers.image.shape[0]
     height, width = (int(rng.uniform(0.1, 0.4) * side) for _ in range(2))
     top, left = int(rng.integers(0, side - height)), int(rng.integers(0, side - width))
-    patched = image.copy()
+    patched = layers.image.copy()
     patch = patched[top : top + height, left : left + width]
-    patch[label[top : top + height, left : left + width] < SUBJECT // 8] = rng.integers(0, 256, 3)
-    return patched
+    patch[layers.alpha[top : top + height, left : left + width] < SUBJECT // 8] = rng.integers(0, 256, 3)
+    return Layers(patched, layers.alpha, layers.contrast)
 
 
 def photometric(image: Pixels, augment: Augment, rng: Generator) -> Pixels:
@@ -156,31 +145,7 @@ def photometric(image: Pixels, augment: Augment, rng: Generator) -> Pixels:
     if rng.random() < augment.grey:
         image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.uint8)
     if rng.random() < augment.noise:
-        start = int(rng.integers(0, NOISE_BANK - image.size))
-        noise = noise_bank()[start : start + image.size].reshape(image.shape) * rng.uniform(1, augment.noise_max)
-        image = np.clip(image + noise, 0, 255).astype(np.uint8)
+        image = add_noise(image, rng.uniform(1, augment.noise_max), rng)
     if rng.random() < augment.jpeg:
-        quality = int(rng.integers(augment.jpeg_min, 96))
-        _, data = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
-        image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), np.uint8)
+        image = as_jpeg(image, int(rng.integers(augment.jpeg_min, 96)))
     return image
-
-
-@functools.cache
-def noise_bank() -> NDArray[np.float32]:
-    """`NOISE_BANK` standard normal deviates, the same in every run."""
-    return np.random.default_rng(1).standard_normal(NOISE_BANK, dtype=np.float32)
-
-
-def recolour(image: Pixels, rng: Generator) -> Pixels:
-    """Gain, gamma and cast by one table a channel, then saturation."""
-    ramp = np.arange(256, dtype=np.float32) / 255
-    shared_gain, shared_gamma = rng.uniform(0.7, 1.3), math.exp(rng.uniform(-0.35, 0.35))
-    tables = [
-        np.clip(255 * shared_gain * rng.uniform(0.9, 1.1) * ramp ** (shared_gamma * rng.uniform(0.92, 1.08)), 0, 255)
-        for _ in range(3)
-    ]
-    toned = cv2.LUT(image, np.stack(tables, axis=1).astype(np.uint8)[None])
-    saturation = rng.uniform(0.6, 1.4)
-    luminance = cv2.cvtColor(toned, cv2.COLOR_RGB2GRAY)
-    return cv2.addWeighted(toned, saturation, cv2.merge([luminance] * 3), 1 - saturation, 0).astype(np.uint8)

@@ -1,39 +1,37 @@
-"""Finds, checks, groups, splits and packs the photos; draws samples from the pack.
+"""Packs the photos that pass the gates, so that a run reads them from the page cache without decoding.
 
-A pack is one flat uint8 array of RGBA pixels a set (A = label) with an index beside it, so that a run reads photos
-from the page cache without decoding. `pack_sets` refuses a folder with missing pairs or corrupt files before any
-training starts and lists them all.
+A pack is one flat file of RGBA pixels a set (A = label) with an index beside it. `pack_sets` refuses a folder with
+missing pairs, wrong sizes, corrupt files or too few photos before any training starts and lists them all.
+`python -m training.dataset RECIPE --data-dir DATA/train --work-dir WORK` does only that and prints what the gates did;
+WORK receives `packed/` and `gates.jsonl`.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
-import re
+import os
+import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
-from training.recipe import Kind, Pack, Recipe, SetChoice
-
-Pixels = NDArray[np.uint8]
-LISTED_PROBLEMS = 40  # more than a screen helps nobody
-UNSURE = (0.1, 0.9)  # a probability between these is doubt
-SUBJECT = 127  # labels above count as subject
-
-
-class DataError(ValueError):
-    """The data directory cannot be trained on; the message lists every offending file."""
+from training.gates import Decision, Measures, gate_table, measure, quality_gate, trust_gate, write_decisions
+from training.recipe import Kind, Recipe, SetChoice, load_recipe
+from training.sources import UNREADABLE, Pixels, Source, find_sources, image_folder, read_photo, refuse_problems
+from training.split import difference_hash, group_name, is_validation, merge_alike
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One packed photo: where its RGBA pixels begin and what they are."""
+    """One packed photo: where its RGBA pixels begin and what they are; the measures are `gates.Measures`'."""
 
     name: str
     group: str
@@ -42,14 +40,10 @@ class Entry:
     width: int
     kind: Kind
     validation: bool
-
-
-@dataclass(frozen=True)
-class Source:
-    """An image file and its label file, both absolute."""
-
-    image: Path
-    label: Path
+    review: bool
+    luminance: float
+    sharpness: float
+    area: float
 
 
 @dataclass(frozen=True)
@@ -68,161 +62,190 @@ class PackedSet:
         return self.pixels[entry.offset : entry.offset + area].reshape(entry.height, entry.width, 4)
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """A photo that passed, before its group is known."""
+
+    stem: str
+    shape: tuple[int, int]
+    code: int
+    review: bool
+    measures: Measures
+
+
 def pack_sets(recipe: Recipe, data_dir: Path, work_dir: Path) -> list[PackedSet]:
-    """Every set of the recipe, packed now or by an earlier run with the same choices."""
-    sources, problems = {}, []
+    """Every set of the recipe, packed now or by an earlier run with the same choices and files."""
+    (work_dir / "packed").mkdir(parents=True, exist_ok=True)
+    problems: list[str] = []
+    packed_now = False
     for name, choice in recipe.sets.items():
-        found, bad = find_sources(data_dir / name, choice, work_dir / "teacher" / name)
-        sources[name] = found
+        sources, bad = find_sources(data_dir / name, choice, work_dir / "teacher" / name)
         problems += bad
+        if image_folder(data_dir / name).is_dir() and len(sources) + len(bad) < recipe.gates.min_photos:
+            problems.append(f"{data_dir / name}: {len(sources)} photos; at least {recipe.gates.min_photos} are needed")
+        key = _key(recipe, choice, sources, work_dir / "teacher" / name)
+        if not _is_packed(name, key, work_dir):
+            problems += _pack(recipe, name, key, sources, work_dir)
+            packed_now = True
     refuse_problems(problems)
-    return [_open_or_pack(name, choice, sources[name], recipe.pack, work_dir) for name, choice in recipe.sets.items()]
+    indices = {name: json.loads(_index(name, work_dir).read_text(encoding="utf-8")) for name in recipe.sets}
+    decisions = [Decision(**row) for index in indices.values() for row in index["decisions"]]
+    write_decisions(decisions, work_dir / "gates.jsonl")
+    if packed_now:
+        print(gate_table(decisions), file=sys.stderr, flush=True)
+    sets = [_open(recipe, name, index["entries"], work_dir) for name, index in indices.items()]
+    refuse_problems([line for packed in sets for line in _too_few(packed, recipe, work_dir)])
+    return sets
 
 
-def find_sources(folder: Path, choice: SetChoice, teacher: Path) -> tuple[list[Source], list[str]]:
-    """The set's image and label files, and a line for each missing pair."""
-    images = folder / "image" if (folder / "image").is_dir() else folder
-    if not images.is_dir():
-        return [], [f"{folder}: no such folder"]
-    labels = {"matte": folder / "alpha", "mask": folder / "mask", "teacher": teacher}[choice.kind]
-    found, problems = [], []
-    for path in sorted(images.iterdir()):
-        if path.stem in choice.exclude or not path.is_file():
-            continue
-        label = labels / f"{path.stem}.png"
-        if label.is_file():
-            found.append(Source(path, label))
-        else:
-            problems.append(f"{path}: no {label}")
-    if not found and not problems:
-        problems.append(f"{images}: no pictures")
-    return found, problems
+def _too_few(packed: PackedSet, recipe: Recipe, work_dir: Path) -> list[str]:
+    left, needed = len(packed.train), recipe.gates.min_photos
+    if left >= needed and packed.probabilities.any():
+        return []
+    return [f"{packed.name}: the gates left {left} photos to train on, {needed} are needed; {work_dir / 'gates.jsonl'}"]
 
 
-def refuse_problems(problems: list[str]) -> None:
-    """Raises DataError that lists the problems, if any."""
-    if problems:
-        rest = len(problems) - LISTED_PROBLEMS
-        lines = problems[:LISTED_PROBLEMS] + ([f"and {rest} more"] if rest > 0 else [])
-        raise DataError(f"{len(problems)} files cannot be used:\n" + "\n".join(lines))
+def _key(recipe: Recipe, choice: SetChoice, sources: list[Source], judges: Path) -> str:
+    """A digest of all that a pack depends on: choices, file names and sizes, and which labels the teacher judged."""
+    choices = [asdict(recipe.pack), asdict(recipe.gates) | {"review_weight": 0, "min_photos": 0}]
+    own = asdict(choice) | {"weight": 0, "balance": 0, "role": "", "terms": ""}
+    files = [[s.image.name, s.image.stat().st_size, s.label.stat().st_size] for s in sources]
+    judged = sorted(path.name for path in judges.iterdir()) if judges.is_dir() else []
+    return hashlib.sha256(json.dumps([choices, own, files, judged]).encode()).hexdigest()
 
 
-def group_name(set_name: str, stem: str) -> str:
-    """The name photos of one scene share: cats by the name before `.rf.`, Faces and Faces_easy by their number."""
-    scene = re.sub(r"^Faces(_easy)?__", "Faces__", stem.split(".rf.")[0])
-    return f"{set_name}/{scene}"
+def _index(name: str, work_dir: Path) -> Path:
+    return work_dir / "packed" / f"{name}.json"
 
 
-def is_validation(group: str, modulus: int) -> bool:
-    """Whether a group validates: a fixed draw by its name, so that every run has the same split."""
-    return int(hashlib.sha1(group.encode()).hexdigest()[:8], 16) % modulus == 0
+def _pixels(name: str, work_dir: Path) -> Path:
+    return work_dir / "packed" / f"{name}.rgba"
 
 
-def merge_alike(groups: list[str], hashes: list[int], distance: int) -> list[str]:
-    """Groups after joining pictures whose difference hashes are nearer than `distance` bits."""
-    merged = list(groups)
-    for i, own in enumerate(hashes):
-        for j in range(i):
-            if (own ^ hashes[j]).bit_count() < distance and merged[i] != merged[j]:
-                old, new = merged[i], merged[j]
-                merged = [new if group == old else group for group in merged]
-    return merged
+def _is_packed(name: str, key: str, work_dir: Path) -> bool:
+    index = _index(name, work_dir)
+    return index.is_file() and json.loads(index.read_text(encoding="utf-8"))["key"] == key
 
 
-def difference_hash(image: Pixels) -> int:
-    """64 bits, each whether a pixel of the 9x8 grey thumbnail is brighter than its right neighbour."""
-    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (9, 8), interpolation=cv2.INTER_AREA)
-    return int.from_bytes(np.packbits(grey[:, 1:] < grey[:, :-1]).tobytes(), "big")
-
-
-def read_pair(source: Source, long_side: int, stretched: bool) -> tuple[Pixels, Pixels]:
-    """Image [H, W, 3] and label [H, W], long side at most `long_side`; a teacher's label is stretched to the image."""
-    image = np.asarray(Image.open(source.image).convert("RGB"))
-    label = np.asarray(Image.open(source.label).convert("L"))
-    if not stretched and image.shape[:2] != label.shape:
-        raise DataError(f"{source.image}: {image.shape[:2]}, but its label is {label.shape}")
-    scale = min(1.0, long_side / max(image.shape[:2]))
-    size = (max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1))
-    if scale < 1:
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-    if label.shape != image.shape[:2]:
-        shrinks = label.shape[0] > size[1]
-        label = cv2.resize(label, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR).astype(np.uint8)
-    return image, label
-
-
-def believable(label: Pixels, kind: Kind, pack: Pack) -> bool:
-    """Whether a label holds a subject, and a teacher's label is mostly sure of it."""
-    cover = float((label > SUBJECT).mean())
-    if kind != "teacher":
-        return cover > 0
-    unsure = float(((label > 255 * UNSURE[0]) & (label < 255 * UNSURE[1])).mean())
-    return pack.cover_min <= cover <= pack.cover_max and 1 - unsure >= pack.certain_floor
-
-
-def agreement(label: Pixels, teacher: Path) -> float:
-    """Dice of a mask against the teacher's answer; 1 where the teacher was not asked."""
-    if not teacher.is_file():
-        return 1.0
-    other = np.asarray(Image.open(teacher).convert("L").resize(label.shape[::-1])) > SUBJECT
-    own = label > SUBJECT
-    return float(2 * (own & other).sum() / max(int(own.sum()) + int(other.sum()), 1))
-
-
-def _open_or_pack(name: str, choice: SetChoice, sources: list[Source], pack: Pack, work_dir: Path) -> PackedSet:
-    """The pack of one set; made anew when the choices or the files' names differ from those it was made with."""
-    folder = work_dir / "packed"
-    folder.mkdir(parents=True, exist_ok=True)
-    key = json.dumps([asdict(pack), asdict(choice) | {"weight": 0, "balance": 0}, [s.image.name for s in sources]])
-    index, pixels = folder / f"{name}.json", folder / f"{name}.npy"
-    digest = hashlib.sha256(key.encode()).hexdigest()
-    if not index.is_file() or json.loads(index.read_text())["key"] != digest:
-        entries = _write_pixels(name, choice, sources, pack, work_dir, pixels)
-        index.write_text(json.dumps({"key": digest, "entries": [asdict(entry) for entry in entries]}))
-    entries = [Entry(**entry) for entry in json.loads(index.read_text())["entries"]]
+def _open(recipe: Recipe, name: str, rows: list[dict[str, Any]], work_dir: Path) -> PackedSet:
+    entries = [Entry(**row) for row in rows]
     train = tuple(entry for entry in entries if not entry.validation)
+    path = _pixels(name, work_dir)
+    # An empty file cannot be mapped; a set without photos is refused a moment later.
+    pixels = np.memmap(path, np.uint8, "r").reshape(-1, 4) if path.stat().st_size else np.zeros((0, 4), np.uint8)
     return PackedSet(
         name,
-        np.load(pixels, mmap_mode="r"),
+        pixels,
         train,
-        class_probabilities([entry.name for entry in train], choice.balance),
+        probabilities(train, recipe.sets[name].balance, recipe.gates.review_weight),
         tuple(entry for entry in entries if entry.validation),
     )
 
 
-def _write_pixels(
-    name: str, choice: SetChoice, sources: list[Source], pack: Pack, work_dir: Path, pixels: Path
-) -> list[Entry]:
-    rows: list[Pixels] = []
-    kept: list[tuple[str, int, int, int]] = []
+def _pack(recipe: Recipe, name: str, key: str, sources: list[Source], work_dir: Path) -> list[str]:
+    """Writes pixels and index of one set; gives back a line for each file that cannot be used, and then no index."""
+    kept: list[_Kept] = []
+    decisions: list[Decision] = []
     problems: list[str] = []
-    for source in sources:
-        try:
-            image, label = read_pair(source, pack.long_side, choice.kind == "teacher")
-        except (OSError, UnidentifiedImageError, DataError) as error:
-            problems.append(f"{source.image}: {error}")
-            continue
-        judge = work_dir / "teacher" / name / f"{source.image.stem}.png"
-        agrees = choice.kind != "mask" or agreement(label, judge) >= pack.agreement_floor
-        if min(label.shape) < pack.min_side or not believable(label, choice.kind, pack) or not agrees:
-            continue
-        rows.append(np.dstack((image, label)).reshape(-1, 4))
-        kept.append((source.image.stem, label.shape[0], label.shape[1], difference_hash(image)))
-    refuse_problems(problems)
-    groups = [group_name(name, stem) for stem, *_ in kept]
+    path = _pixels(name, work_dir)
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    with part.open("wb") as file:
+        for source in sources:
+            judge = work_dir / "teacher" / name / f"{source.image.stem}.png"
+            try:
+                rows, passed, pixels = _judge(recipe, name, source, judge)
+            except UNREADABLE as error:
+                problems.append(f"{source.image}: {error}")
+                continue
+            decisions += rows
+            if passed is not None:
+                kept.append(passed)
+                file.write(pixels.tobytes())
+    if problems:
+        part.unlink()
+        return problems
+    os.replace(part, path)
+    document = {
+        "key": key,
+        "entries": [asdict(entry) for entry in _entries(recipe, name, kept)],
+        "decisions": [asdict(decision) for decision in decisions],
+    }
+    part.write_text(json.dumps(document), encoding="utf-8")
+    os.replace(part, _index(name, work_dir))
+    return []
+
+
+def _judge(recipe: Recipe, name: str, source: Source, judge: Path) -> tuple[list[Decision], _Kept | None, Pixels]:
+    """What the gates decide of one photo, what to remember of it if it passes, and its RGBA pixels [H, W, 4]."""
+    choice, stem = recipe.sets[name], source.image.stem
+    photo = read_photo(source, choice, recipe.pack)
+    pixels, measures = np.dstack((photo.image, photo.label)), measure(photo)
+    value, quality, reason = quality_gate(photo.short_side, measures, recipe.gates)
+    decisions = [Decision(name, stem, "quality", value, quality, reason)]
+    if quality == "drop":
+        return decisions, None, pixels
+    value, trust, reason = trust_gate(photo.label, choice.kind, judge, recipe.gates)
+    decisions.append(Decision(name, stem, "trust", value, trust, reason))
+    if trust == "drop":
+        return decisions, None, pixels
+    height, width = photo.label.shape
+    kept = _Kept(stem, (height, width), difference_hash(photo.image), trust == "review", measures)
+    return decisions, kept, pixels
+
+
+def _entries(recipe: Recipe, name: str, kept: list[_Kept]) -> list[Entry]:
+    groups = [group_name(name, photo.stem) for photo in kept]
+    choice = recipe.sets[name]
     if choice.group_by_hash:
-        groups = merge_alike(groups, [code for *_, code in kept], pack.hash_distance)
-    np.save(pixels, np.concatenate(rows) if rows else np.zeros((0, 4), np.uint8))
-    offsets = np.cumsum([0, *(height * width for _, height, width, _ in kept)])
-    return [
-        Entry(stem, group, int(offset), height, width, choice.kind, is_validation(group, pack.validation_modulus))
-        for (stem, height, width, _), group, offset in zip(kept, groups, offsets, strict=False)
-    ]
+        groups = merge_alike(groups, [photo.code for photo in kept], recipe.pack.hash_distance)
+    entries, offset = [], 0
+    for photo, group in zip(kept, groups, strict=True):
+        height, width = photo.shape
+        entries.append(
+            Entry(
+                name=photo.stem,
+                group=group,
+                offset=offset,
+                height=height,
+                width=width,
+                kind=choice.kind,
+                validation=is_validation(group, recipe.pack.validation_modulus),
+                review=photo.review,
+                luminance=photo.measures.luminance,
+                sharpness=photo.measures.sharpness,
+                area=photo.measures.area,
+            )
+        )
+        offset += height * width
+    return entries
+
+
+def probabilities(entries: Sequence[Entry], balance: float, review_weight: float) -> NDArray[np.float64]:
+    """A draw probability per photo: by its class, and a label under review counts `review_weight` of another."""
+    weights = class_probabilities([entry.name for entry in entries], balance)
+    weights *= np.array([review_weight if entry.review else 1.0 for entry in entries])
+    return weights / weights.sum() if weights.any() else weights
 
 
 def class_probabilities(names: list[str], balance: float) -> NDArray[np.float64]:
     """A draw probability per photo: its class (the name before `__`) is drawn by its count to the power `balance`."""
     classes = [name.split("__")[0] if "__" in name else "" for name in names]
     counts = Counter(classes)
-    weights = np.array([counts[name] ** (balance - 1.0) for name in classes])
+    weights = np.array([counts[name] ** (balance - 1.0) for name in classes], np.float64)
     return weights / weights.sum() if len(weights) else weights
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--data-dir", type=Path, required=True, help="folder of the sets that the recipe names")
+    parser.add_argument("--work-dir", type=Path, required=True, help="outside the repository: packs, decisions")
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    for packed in pack_sets(load_recipe(arguments.recipe), arguments.data_dir, arguments.work_dir):
+        sides = f"{len(packed.train)} to train on ({sum(entry.review for entry in packed.train)} under review)"
+        print(f"{packed.name}: {sides}, {len(packed.validation)} to validate")
+
+
+if __name__ == "__main__":
+    main()

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mattehorn.models.unet import SlimHalfUNet, fuse
+from mattehorn.models.networks import Network, build_network, fuse
 from mattehorn.resize import fit, restore_alpha
 from training.recipe import Recipe, load_recipe
 
@@ -30,21 +30,22 @@ FAILURE = 0.3  # an IoU below this is a missed subject
 
 def normalise(images: Tensor, recipe: Recipe) -> Tensor:
     """uint8 [N, H, W, 3] RGB -> float32 [N, 3, H, W], channels last in memory, as the network takes it."""
-    mean = torch.tensor(recipe.mean).view(1, 3, 1, 1)
-    std = torch.tensor(recipe.std).view(1, 3, 1, 1)
+    mean = torch.tensor(recipe.mean, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(recipe.std, device=images.device).view(1, 3, 1, 1)
     return (images.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
-def predictor(network: SlimHalfUNet, recipe: Recipe, side: int, bf16: bool) -> Predict:
+def predictor(network: Network, recipe: Recipe, side: int, bf16: bool) -> Predict:
     """Photo [H, W, 3] -> alpha float32 [H, W] as the library gives it: padded fit, fused network, guided restore."""
     fused = fuse(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    device = next(network.parameters()).device
 
     @torch.inference_mode()
     def predict(image: Pixels) -> Alpha:
         fitted = fit(image, side, "pad")
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            alpha = fused.alpha(normalise(torch.from_numpy(fitted.pixels)[None], recipe))
-        return restore_alpha(image, fitted, alpha[0, 0].float().numpy())
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            alpha = fused.alpha(normalise(torch.from_numpy(fitted.pixels)[None].to(device), recipe))
+        return restore_alpha(image, fitted, alpha[0, 0].float().cpu().numpy())
 
     return predict
 
@@ -83,9 +84,9 @@ def folder_photos(folder: Path) -> Iterator[tuple[Pixels, Alpha]]:
         yield np.asarray(Image.open(path).convert("RGB"), np.uint8), label / np.float32(255)
 
 
-def load_network(weights: Path, recipe: Recipe) -> SlimHalfUNet:
+def load_network(weights: Path, recipe: Recipe) -> Network:
     """The network of a safetensors file of any float type, as float32 in eval mode."""
-    network = SlimHalfUNet(recipe.width)
+    network = build_network(recipe.network)
     network.load_state_dict({key: value.float() for key, value in load_file(weights).items()})
     return network.eval()
 

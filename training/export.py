@@ -16,8 +16,6 @@ from safetensors.torch import save_file
 
 from training.recipe import Recipe, load_recipe, recipe_sha256
 
-NAME = "mattehorn-slim"
-VERSION = "1"
 LICENCE_NOTE = (
     "The weights are this project's own and offered under Apache-2.0. They were trained on photographs whose "
     "owners' rights are partly unstated (training_sets lists each set's terms), and partly on answers of U2NetP "
@@ -35,7 +33,7 @@ HOW_MEASURED = (
 def export(
     recipe: Recipe, recipe_path: Path, checkpoint: Path, out: Path, scores: dict[str, dict[str, float]]
 ) -> dict[str, Any]:
-    """Writes NAME.safetensors and NAME.json into `out` and gives back the card."""
+    """Writes NAME.safetensors and NAME.json, of the recipe's card, into `out` and gives back the card."""
     document = torch.load(checkpoint, weights_only=True)
     weights = {
         key: (value.half() if value.is_floating_point() else value).contiguous()
@@ -43,15 +41,15 @@ def export(
         if not key.endswith("num_batches_tracked")  # a counter of training, not a weight
     }
     out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{NAME}.safetensors"
+    path = out / f"{recipe.card.name}.safetensors"
     save_file(weights, path)
     path.chmod(0o644)  # save_file keeps it to its owner, who is not who serves it
     parameters = sum(
         value.numel() for key, value in weights.items() if not key.endswith(("running_mean", "running_var"))
     )
     card = {
-        "name": NAME,
-        "version": VERSION,
+        "name": recipe.card.name,
+        "version": recipe.card.version,
         "network": recipe.network,
         "parameters": parameters,
         "input_size": recipe.input_size,
@@ -64,13 +62,15 @@ def export(
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "licence": "Apache-2.0",
         "commercial_use": "unclear",
-        "licence_note": LICENCE_NOTE,
+        "licence_note": " ".join(filter(None, (LICENCE_NOTE, recipe.card.notes))),
         "training_sets": [f"{name}: {choice.terms}" for name, choice in recipe.sets.items()],
         "recipe": {"file": recipe_path.name, "sha256": recipe_sha256(recipe_path)},
         "samples_seen": document["samples"],
         "scores": scores | {"measured": HOW_MEASURED},
     }
-    (out / f"{NAME}.json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (out / f"{recipe.card.name}.json").write_text(
+        json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     return card
 
 

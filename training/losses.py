@@ -1,9 +1,14 @@
 """The losses of one batch, each named as in the recipe, and the pixel weights that say how far a label is trusted.
 
-Shapes: alpha and target float32 [N, 1, S, S] in 0..1, trimap logits [N, 3, S, S], kinds int64 [N] (augment.KINDS).
+Shapes: alpha and target float32 [N, 1, S, S] in 0..1, trimap logits [N, 3, S, S], kinds int64 [N] (sampler.KINDS).
+Composition is Xu et al.'s |aF + (1-a)B - I| (Deep Image Matting, CVPR 2017): with I made of F and B it equals
+|a - a*| |F - B|. Jensen-Shannon between views is AugMix's (Hendrycks et al., ICLR 2020), on alpha as a probability.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -11,27 +16,74 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.augment import KINDS, REFERENCE_SIDE
-from training.dataset import UNSURE
+from training.degrade import REFERENCE_SIDE
 from training.recipe import Loss
+from training.sampler import KINDS, TWO_BACKDROPS, TWO_VIEWS
+from training.sources import UNSURE
 
 PYRAMID_LEVELS = 5  # models.md section 7; a sixth would be a single pixel at 32
 LOG_FLOOR = 1e-4  # keeps the logarithm and its gradient finite
 FOREGROUND_FLOOR, BACKGROUND_CEILING = 0.95, 0.05  # a trimap's sure pixels
 
 
-def matting_loss(alpha: Tensor, trimap: Tensor, target: Tensor, kinds: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
-    """The weighted sum to minimise, and its parts [6] in the recipe's order for the log."""
-    trust, edges = pixel_trust(target, kinds, loss)
+@dataclass(frozen=True)
+class Batch:
+    """Samples side by side, couples next to each other.
+
+    images uint8 [N, S, S, 3], labels uint8 [N, S, S, 2] (alpha, contrast), kinds and couples int64 [N]; see Sample.
+    """
+
+    images: Tensor
+    labels: Tensor
+    kinds: Tensor
+    couples: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch there; itself where it is there already."""
+        return Batch(
+            *(part.to(device, non_blocking=True) for part in (self.images, self.labels, self.kinds, self.couples))
+        )
+
+
+NAMES = (
+    "cross_entropy", "l1", "overlap", "laplacian", "gradient", "trimap", "composition", "closure", "pair", "divergence",
+)  # fmt: skip
+
+
+def alone(weights: Tensor) -> Tensor:
+    """The weights as they are: those of a batch that no other process holds a part of."""
+    return weights
+
+
+def matting_loss(
+    alpha: Tensor, trimap: Tensor, batch: Batch, loss: Loss, across: Callable[[Tensor], Tensor] = alone
+) -> tuple[Tensor, Tensor]:
+    """The weighted sum to minimise, and its weighted parts [10] in the order of `NAMES` for the log.
+
+    `across` gives a tensor's mean over the processes that hold equal parts of one batch: weighted means are then
+    taken over all of it, and the mean of the processes' losses is the whole batch's loss.
+    """
+    target, contrast = batch.labels[..., 0][:, None].float() / 255, batch.labels[..., 1][:, None].float() / 255
+    trust, edges = pixel_trust(target, batch.kinds, loss)
     soft = ((target > UNSURE[0]) & (target < UNSURE[1])).float()
+    shared = batch.couples[1::2]
+    two_backdrops, two_views = shared == TWO_BACKDROPS, shared == TWO_VIEWS
+    trusted, backdrops, views = across(
+        torch.stack([weights.float().sum() for weights in (trust, two_backdrops, two_views)])
+    )
     parts = torch.stack(
         (
-            loss.cross_entropy * _mean(_cross_entropy(alpha, target), trust),
-            loss.l1 * _mean((alpha - target).abs() * (1 + (loss.unknown - 1) * soft * edges), trust),
+            loss.cross_entropy * _mean(_cross_entropy(alpha, target), trust, trusted),
+            loss.l1 * _mean((alpha - target).abs() * (1 + (loss.unknown - 1) * soft * edges), trust, trusted),
             loss.overlap * _overlap(alpha, target, trust),
             loss.laplacian * _laplacian((alpha - target) * trust),
             loss.gradient * _gradient((alpha - target) * edges),
-            loss.trimap * _mean(F.cross_entropy(trimap, trimap_target(target), reduction="none")[:, None], trust),
+            loss.trimap
+            * _mean(F.cross_entropy(trimap, trimap_target(target), reduction="none")[:, None], trust, trusted),
+            loss.composition * _mean((alpha - target).abs() * contrast, trust, trusted),
+            loss.closure * _closure(alpha, trimap),
+            loss.pair * _of_couples(_difference, alpha, two_backdrops, backdrops),
+            loss.divergence * _of_couples(_jensen_shannon, alpha, two_views, views),
         )
     )
     return parts.sum(), parts.detach()
@@ -64,8 +116,8 @@ def _cross_entropy(alpha: Tensor, target: Tensor) -> Tensor:
     return -(target * bounded.log() + (1 - target) * (1 - bounded).log())
 
 
-def _mean(values: Tensor, weights: Tensor) -> Tensor:
-    return (values * weights).sum() / weights.sum().clamp(min=1.0)
+def _mean(values: Tensor, weights: Tensor, total: Tensor) -> Tensor:
+    return (values * weights).sum() / total.clamp(min=1.0)
 
 
 def _overlap(alpha: Tensor, target: Tensor, trust: Tensor) -> Tensor:
@@ -90,7 +142,39 @@ def _gradient(error: Tensor) -> Tensor:
     return error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
 
 
+def _closure(alpha: Tensor, trimap: Tensor) -> Tensor:
+    """Probability that the two heads contradict each other: alpha low where the trimap says F, or high where B."""
+    background, _, foreground = trimap.softmax(dim=1).split(1, dim=1)  # type: ignore[no-untyped-call]
+    contradiction: Tensor = foreground * (1 - alpha) + background * alpha
+    return contradiction.mean()
+
+
+def _of_couples(distance: Callable[[Tensor, Tensor], Tensor], alpha: Tensor, wanted: Tensor, total: Tensor) -> Tensor:
+    """Mean distance between the two alphas of the wanted couples [N // 2] of `total` a process; 0 without any here."""
+    if not bool(wanted.any()):
+        return alpha.new_zeros(())
+    first, second = alpha[0::2][: len(wanted)], alpha[1::2]
+    return distance(first[wanted], second[wanted]).mean() * (wanted.sum() / total)
+
+
+def _difference(first: Tensor, second: Tensor) -> Tensor:
+    return (first - second).abs()
+
+
+def _jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
+    """Jensen-Shannon divergence of two Bernoulli variables, in nats a pixel."""
+    middle = (first + second) / 2
+    return _entropy(middle) - (_entropy(first) + _entropy(second)) / 2
+
+
+def _entropy(alpha: Tensor) -> Tensor:
+    bounded = alpha.clamp(LOG_FLOOR, 1 - LOG_FLOOR)
+    return -(bounded * bounded.log() + (1 - bounded) * (1 - bounded).log())
+
+
 def _dilate(x: Tensor, radius: int) -> Tensor:
-    """Maximum over a square of 2*radius+1 px, by OpenCV: torch's pooling of one channel took a sixth of a step."""
+    """Maximum over a square of 2*radius+1 px: on the CPU by OpenCV, where pooling it took a sixth of a step."""
+    if x.device.type != "cpu":
+        return F.max_pool2d(x, 2 * radius + 1, stride=1, padding=radius)
     kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
     return torch.from_numpy(np.stack([cv2.dilate(plane, kernel) for plane in x[:, 0].numpy()]))[:, None]

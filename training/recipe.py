@@ -12,17 +12,30 @@ from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal["matte", "mask", "teacher"]
+Role = Literal["matte", "real", "backdrop", "noise"]
 
 
 @dataclass(frozen=True)
 class Pack:
-    """What is kept of the photos and how they are split."""
+    """How photos are stored and split."""
 
     long_side: int
-    min_side: int
     validation_modulus: int
     hash_distance: int
-    agreement_floor: float
+    sharpen_teacher: bool
+
+
+@dataclass(frozen=True)
+class Gates:
+    """When a photo or its label is dropped or put under review; see `training/gates.py`."""
+
+    min_photos: int
+    min_side: int
+    clipped_max: float
+    sharpness_min: float
+    trust_floor: float
+    drop_floor: float
+    review_weight: float
     certain_floor: float
     cover_min: float
     cover_max: float
@@ -30,11 +43,12 @@ class Pack:
 
 @dataclass(frozen=True)
 class SetChoice:
-    """One folder of the data directory: its kind of label and how often it is drawn."""
+    """One folder of the data directory: its kind of label, its class, how often that class draws it."""
 
     kind: Kind
     weight: float
     terms: str
+    role: Literal["matte", "real"] = "real"
     balance: float = 1.0
     exclude: tuple[str, ...] = ()
     group_by_hash: bool = False
@@ -49,7 +63,8 @@ class Augment:
     aspect: float
     rotate: float
     rotate_max: float
-    composite: float
+    made_up: float
+    photo_backdrop: float
     colour: float
     grey: float
     jpeg: float
@@ -59,6 +74,20 @@ class Augment:
     noise: float
     noise_max: float
     occlude: float
+
+
+@dataclass(frozen=True)
+class Noise:
+    """AugMix and RealBlur of the fourth class; see `training/degrade.py`."""
+
+    chains: int
+    depth: int
+    real_blur: float
+    motion: float
+    motion_min: float
+    motion_max: float
+    defocus_max: float
+    label_sharp_to: float
 
 
 @dataclass(frozen=True)
@@ -72,6 +101,10 @@ class Loss:
     laplacian: float
     gradient: float
     trimap: float
+    composition: float
+    closure: float
+    pair: float
+    divergence: float
     mask_band: int
     teacher_doubt: float
 
@@ -100,12 +133,48 @@ class Run:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of training at one side; `fit` replaces the augmentation's where given."""
+    """A stretch of training at one side; `fit` and `classes` replace the recipe's where given.
+
+    `clear` draws only photos that the recipe's table of that name calls so.
+    """
 
     side: int
     batch: int
     samples: int
     fit: float | None = None
+    classes: dict[Role, float] | None = None
+    clear: bool = False
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the exported model is called and says of itself; `notes` go behind the licence note."""
+
+    name: str
+    version: str
+    notes: str = ""
+
+
+@dataclass(frozen=True)
+class Clear:
+    """Which photos a stage with `clear = true` draws: subjects well lit, sharp, neither tiny nor filling the photo."""
+
+    luminance_min: float
+    luminance_max: float
+    sharpness_min: float
+    area_min: float
+    area_max: float
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Published weights that the encoder starts from, and how much of it still learns; see `training/networks.py`."""
+
+    package: str
+    file: str
+    sha256: str
+    frozen_rows: int
+    rate_share: float
 
 
 @dataclass(frozen=True)
@@ -114,18 +183,24 @@ class Recipe:
 
     name: str
     network: str
-    width: int
     seed: int
     input_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     pack: Pack
+    card: Card
+    gates: Gates
+    classes: dict[Role, float]
+    pairs: float
+    clear: Clear
     sets: dict[str, SetChoice]
     augment: Augment
+    noise: Noise
     loss: Loss
     optimiser: Optimiser
     run: Run
     stages: tuple[Stage, ...]
+    encoder: Encoder | None = None
 
     @property
     def samples(self) -> int:
@@ -169,7 +244,12 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _build(typing.cast(type[Any], hint), value, f"{where}.")
     if origin is dict:
-        return {key: _value(inner[1], item, f"{where}.{key}") for key, item in value.items()}
+        if not isinstance(value, dict):
+            raise RecipeError(f"{where} must be a table, not {type(value).__name__}")
+        return {
+            _value(inner[0], key, f"a key of {where}"): _value(inner[1], item, f"{where}.{key}")
+            for key, item in value.items()
+        }
     if origin is tuple:
         return tuple(_value(inner[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is Literal and value not in inner:

@@ -1,19 +1,21 @@
-"""Trains the packaged network by one recipe, start to end, on a CPU.
+"""Trains the packaged network by one recipe, start to end: the loop, and its start on this machine's CPU.
 
 `python -m training.train training/recipes/slim.toml --data-dir DATA/train --work-dir WORK` after
 `python -m training.teacher`. Stop it at any time; the same command resumes at the last checkpoint. WORK receives
-`packed/`, `checkpoint.pt` and `log.jsonl` (one line a validation).
+`packed/`, `checkpoint.pt` and `log.jsonl` (one line a validation). `training/cluster.py` runs the same loop, `run`, on
+the workers of a Ray cluster.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +26,64 @@ from torch import Tensor, distributed, nn
 from torch.multiprocessing.spawn import spawn
 from torch.utils.data import DataLoader, Dataset
 
-from mattehorn.models.unet import SlimHalfUNet
-from training.augment import Sampler
+from mattehorn.models.networks import Network
 from training.dataset import PackedSet, pack_sets
 from training.evaluate import Alpha, Pixels, normalise, predictor, score, summary
-from training.losses import matting_loss
-from training.recipe import Recipe, Stage, load_recipe
+from training.losses import NAMES, Batch, alone, matting_loss
+from training.networks import build, parameter_groups, train_mode
+from training.peers import average, averaged, peers, rank, share_norms
+from training.progress import Progress, append_row, evaluation_row, pixels, rewind_log
+from training.recipe import Recipe, RecipeError, Stage, load_recipe
+from training.sampler import Sample, Sampler
 
-Batch = tuple[Tensor, Tensor, Tensor]  # images uint8 [N, S, S, 3], labels uint8 [N, S, S], kinds int64 [N]
 AVERAGE_START = 80  # batches: the running average's memory may not be longer than the run so far
 PREFETCHED = 4  # batches: hides a slow photo, costs a few MB
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Where and in which arithmetic a process trains, and what it shares with its peers.
+
+    In lockstep they share each step: the recipe's batch is dealt to them, and gradients, loss weights and batch-norm
+    statistics are those of the whole batch, so that their number changes nothing but rounding. Otherwise each takes
+    whole batches, and their weights are averaged every `synchronise_every` steps (local SGD): slow links do not hurt.
+    """
+
+    bf16: bool
+    device: torch.device = CPU
+    lockstep: bool = False
+
+    def share(self, stage: Stage) -> int:
+        """Samples of one process's part of a step."""
+        return stage.batch // peers() if self.lockstep else stage.batch
+
+
+# Samples seen so far -> the batches of this process after them, with their stages.
+Feed = Callable[[int], Iterator[tuple[Stage, Batch]]]
 
 
 @dataclass
 class State:
     """What a checkpoint holds: the network, its running average, the optimiser, and how many samples were seen."""
 
-    network: SlimHalfUNet
-    average: SlimHalfUNet
+    network: Network
+    average: Network
     optimiser: torch.optim.AdamW
     samples: int = 0
+    loss_sum: Tensor = field(default_factory=lambda: torch.zeros(len(NAMES)))
+    loss_steps: int = 0
+
+    def add_losses(self, parts: Tensor) -> None:
+        """Counts a step's parts of the loss towards the next row of the log."""
+        self.loss_sum = self.loss_sum.to(parts.device) + parts
+        self.loss_steps += 1
+
+    def take_losses(self) -> dict[str, float]:
+        """Mean parts since the last call, by name."""
+        means = (self.loss_sum / max(self.loss_steps, 1)).tolist()
+        self.loss_sum, self.loss_steps = torch.zeros_like(self.loss_sum), 0
+        return dict(zip(NAMES, means, strict=True))
 
     def save(self, path: Path) -> None:
         """Writes beside the file, then renames: a stop half-way leaves the old checkpoint whole."""
@@ -52,56 +92,62 @@ class State:
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "samples": self.samples,
+            "loss_sum": self.loss_sum,
+            "loss_steps": self.loss_steps,
         }
         torch.save(document, path.with_suffix(".part"))
         os.replace(path.with_suffix(".part"), path)
 
     def load(self, path: Path) -> None:
-        document = torch.load(path, weights_only=True)
+        document = torch.load(path, map_location="cpu", weights_only=True)
         self.network.load_state_dict(document["network"])
         self.average.load_state_dict(document["average"])
         self.optimiser.load_state_dict(document["optimiser"])
         self.samples = document["samples"]
+        self.loss_sum, self.loss_steps = document["loss_sum"], document["loss_steps"]
 
 
-class SampleNumbers(Dataset[tuple[Tensor, Tensor, int]]):
-    """Samples by number at one side, for a DataLoader."""
+# Told to every process at each evaluation: where the run stands, and the row of the log (scores in process 0 only).
+Hear = Callable[[State, dict[str, Any]], None]
 
-    def __init__(self, sampler: Sampler, numbers: range, side: int, fit: float) -> None:
-        self.sampler, self.numbers, self.side, self.fit = sampler, numbers, side, fit
+
+class SampleNumbers(Dataset[Sample]):
+    """Samples by number under one stage, for a DataLoader."""
+
+    def __init__(self, sampler: Sampler, numbers: Sequence[int], stage: Stage) -> None:
+        self.sampler, self.numbers, self.stage = sampler, numbers, stage
 
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
+    def __getitem__(self, index: int) -> Sample:
         cv2.setNumThreads(1)  # a worker process starts with cv2's own pool, which fights torch's
-        image, label, kind = self.sampler.draw(self.numbers[index], self.side, self.fit)
-        return torch.from_numpy(np.ascontiguousarray(image)), torch.from_numpy(label.copy()), kind
+        return self.sampler.draw(self.numbers[index], self.stage)
 
 
-def start(recipe: Recipe) -> State:
-    """Fresh networks and optimiser of the recipe's seed; norms and biases are not decayed."""
-    torch.manual_seed(recipe.seed)
-    network = SlimHalfUNet(recipe.width).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = SlimHalfUNet(recipe.width).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average.load_state_dict(network.state_dict())
-    kernels = [weight for weight in network.parameters() if weight.ndim > 1]
-    others = [weight for weight in network.parameters() if weight.ndim <= 1]
-    groups = [
-        {"params": kernels, "weight_decay": recipe.optimiser.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return State(network.train(), average.eval(), torch.optim.AdamW(groups, lr=recipe.optimiser.rate))
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Samples side by side."""
+    return Batch(
+        images=torch.from_numpy(np.stack([sample.image for sample in samples])),
+        labels=torch.from_numpy(np.stack([sample.label for sample in samples])),
+        kinds=torch.tensor([sample.kind for sample in samples]),
+        couples=torch.tensor([sample.couple for sample in samples]),
+    )
+
+
+def start(recipe: Recipe, setup: Setup) -> State:
+    """Fresh network, its running average and the optimiser, of the recipe's seed."""
+    network, average = build(recipe).to(setup.device), build(recipe).to(setup.device)
+    train_mode(network, recipe.encoder)
+    if setup.lockstep and peers() > 1:
+        share_norms(network)
+    optimiser = torch.optim.AdamW(parameter_groups(network, recipe), lr=recipe.optimiser.rate)
+    return State(network, average.eval(), optimiser)
 
 
 def progress(samples: int, stages: Sequence[Stage]) -> float:
     """Share 0..1 of the run's pixels that lie in its first samples: a sample at 512 px is worth seven at 192 px."""
-    total = done = 0
-    for stage in stages:
-        total += stage.samples * stage.side**2
-        done += min(max(samples, 0), stage.samples) * stage.side**2
-        samples -= stage.samples
-    return done / total
+    return pixels(samples, stages) / pixels(sum(stage.samples for stage in stages), stages)
 
 
 def learning_rate(samples: int, recipe: Recipe) -> float:
@@ -112,68 +158,67 @@ def learning_rate(samples: int, recipe: Recipe) -> float:
     return optimiser.rate * warm * (optimiser.floor + (1 - optimiser.floor) * cosine)
 
 
-def step(state: State, batch: Batch, recipe: Recipe, bf16: bool) -> Tensor:
-    """One optimiser step of this process; gives back the parts of the loss."""
-    images, labels, kinds = batch
+def step(state: State, batch: Batch, recipe: Recipe, setup: Setup) -> Tensor:
+    """One optimiser step of this process; gives back the parts of the loss, in lockstep those of all its peers."""
     for group in state.optimiser.param_groups:
-        group["lr"] = learning_rate(state.samples, recipe)
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        alpha, trimap = state.network(normalise(images, recipe))
-    total, parts = matting_loss(alpha, trimap, labels[:, None].float() / 255, kinds, recipe.loss)
+        group["lr"] = group["share"] * learning_rate(state.samples, recipe)
+    batch = batch.to(setup.device)
+    with torch.autocast(setup.device.type, torch.bfloat16, enabled=setup.bf16):
+        alpha, trimap = state.network(normalise(batch.images, recipe))
+    across = averaged if setup.lockstep else alone
+    total, parts = matting_loss(alpha, trimap, batch, recipe.loss, across)
     state.optimiser.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
+    if setup.lockstep:
+        average([parts, *(weight.grad for weight in state.network.parameters() if weight.grad is not None)])
     nn.utils.clip_grad_norm_(state.network.parameters(), recipe.optimiser.clip)
     state.optimiser.step()
-    state.samples += len(images) * peers()
+    state.samples += len(batch.images) * peers()
     return parts
 
 
 @torch.no_grad()
-def synchronise(state: State, decay: float) -> None:
-    """Makes the processes' networks and moments their mean (local SGD), then moves the running average towards it."""
-    if peers() > 1:
+def synchronise(state: State, decay: float, setup: Setup) -> None:
+    """Makes the processes' networks and moments their mean unless they are in lockstep; moves the running average."""
+    if not setup.lockstep:
         floats = [tensor for tensor in state.network.state_dict().values() if tensor.is_floating_point()]
         for own in state.optimiser.state.values():
             floats += [own["exp_avg"], own["exp_avg_sq"]]
-        mean = torch.cat([tensor.flatten() for tensor in floats])
-        distributed.all_reduce(mean)
-        parts = torch.split(mean / peers(), [tensor.numel() for tensor in floats])
-        for tensor, part in zip(floats, parts, strict=True):
-            tensor.copy_(part.view(tensor.shape))
+        average(floats)
     torch._foreach_lerp_(list(state.average.parameters()), list(state.network.parameters()), 1 - decay)
     for own, other in zip(state.average.buffers(), state.network.buffers(), strict=True):
         own.copy_(other)  # batch-norm statistics are averages already
 
 
-def batches(sampler: Sampler, recipe: Recipe, seen: int, workers: int) -> Iterator[tuple[Stage, Batch]]:
-    """This process's batches after `seen` samples, stage by stage; what fills no batch at a stage's end is dropped."""
+def batches(sampler: Sampler, recipe: Recipe, workers: int, setup: Setup, seen: int) -> Iterator[tuple[Stage, Batch]]:
+    """This process's batches after `seen` samples, drawn by `workers` processes of its own."""
+    for stage, numbers in numbers_by_stage(recipe, setup, seen):
+        loader = DataLoader(
+            SampleNumbers(sampler, numbers, stage),
+            setup.share(stage),
+            collate_fn=collate,
+            num_workers=workers,
+            multiprocessing_context="fork" if workers else None,  # spawn would copy the packs into each worker
+            prefetch_factor=PREFETCHED if workers else None,
+        )
+        for batch in loader:
+            yield stage, batch
+
+
+def numbers_by_stage(recipe: Recipe, setup: Setup, seen: int) -> Iterator[tuple[Stage, list[int]]]:
+    """This process's sample numbers after `seen`, stage by stage; what fills no batch at a stage's end is dropped."""
     first = 0
     for stage in recipe.stages:
-        last = first + stage.samples
-        fit = recipe.augment.fit if stage.fit is None else stage.fit
-        mine = range(max(seen, first) + rank(), last - peers() + 1 + rank(), peers())
-        if len(mine) >= stage.batch:
-            loader = DataLoader(
-                SampleNumbers(sampler, mine, stage.side, fit),
-                stage.batch,
-                num_workers=workers,
-                multiprocessing_context="fork" if workers else None,  # spawn would copy the packs into each worker
-                drop_last=True,
-                prefetch_factor=PREFETCHED if workers else None,
-            )
-            for batch in loader:
-                yield stage, (batch[0], batch[1], batch[2])
-        first = last
+        mine = own_numbers(max(seen, first), first + stage.samples, setup.share(stage))
+        if mine:
+            yield stage, mine
+        first += stage.samples
 
 
-def peers() -> int:
-    """How many processes train together."""
-    return distributed.get_world_size() if distributed.is_initialized() else 1
-
-
-def rank() -> int:
-    """This process's place among its peers; 0 validates, logs and saves."""
-    return distributed.get_rank() if distributed.is_initialized() else 0
+def own_numbers(first: int, last: int, batch: int) -> list[int]:
+    """This process's sample numbers in first..last: whole batches, dealt to the processes in turn, couples together."""
+    blocks = range(first + rank() * batch, last - peers() * batch + rank() * batch + 1, peers() * batch)
+    return [number for start in blocks for number in range(start, start + batch)]
 
 
 def validation_photos(sets: list[PackedSet], limit: int) -> dict[str, list[tuple[Pixels, Alpha]]]:
@@ -204,52 +249,84 @@ def validate(
 def train(
     recipe: Recipe, data_dir: Path, work_dir: Path, workers: int, bf16: bool, stop_at: int | None = None
 ) -> State:
-    """Runs or resumes the recipe until its last sample (or `stop_at`), checkpointing and logging into `work_dir`."""
+    """Runs or resumes the recipe on this machine's CPU, samples drawn by `workers` processes (0: by this one)."""
     sets = pack_sets(recipe, data_dir, work_dir)
-    sampler = Sampler(sets, [recipe.sets[packed.name].weight for packed in sets], recipe.augment, recipe.seed)
-    photos = validation_photos(sets, recipe.run.validation_photos)
     if rank() == 0:
         print(json.dumps({packed.name: [len(packed.train), len(packed.validation)] for packed in sets}), flush=True)
-    state, checkpoint = start(recipe), work_dir / "checkpoint.pt"
+    setup = Setup(bf16)
+    feed = functools.partial(batches, Sampler(sets, recipe), recipe, workers, setup)
+    return run(recipe, sets, work_dir, feed, setup, stop_at)
+
+
+def run(
+    recipe: Recipe,
+    sets: list[PackedSet],
+    work_dir: Path,
+    feed: Feed,
+    setup: Setup,
+    stop_at: int | None = None,
+    hear: Hear | None = None,
+) -> State:
+    """The loop, until the recipe's last sample (or `stop_at`), checkpointing and logging into `work_dir`."""
+    require_whole_batches(recipe, setup)
+    photos = validation_photos(sets, recipe.run.validation_photos)
+    state, checkpoint, log = start(recipe, setup), work_dir / "checkpoint.pt", work_dir / "log.jsonl"
     if checkpoint.is_file():
         state.load(checkpoint)
-    losses: list[Tensor] = []
+    if state.samples >= recipe.samples:
+        return state
+    if rank() == 0:
+        rewind_log(log, state.samples)
+    telling = Progress(recipe.stages, state.samples) if rank() == 0 else None
     began, first, synchronised = time.monotonic(), state.samples, state.samples
-    for steps, (stage, batch) in enumerate(batches(sampler, recipe, state.samples, workers), start=1):
-        losses.append(step(state, batch, recipe, bf16))
+    for steps, (stage, batch) in enumerate(feed(state.samples), start=1):
+        parts = step(state, batch, recipe, setup)
+        state.add_losses(parts)
+        if telling:
+            telling.tick(state.samples, parts.sum())
         if steps % recipe.run.synchronise_every:
             continue
-        synchronise(state, min(recipe.optimiser.ema, steps_average(state.samples, stage)))
+        synchronise(state, min(recipe.optimiser.ema, steps_average(state.samples, stage)), setup)
         before, synchronised = synchronised, state.samples
-        if rank() == 0 and _passed(before, state.samples, recipe.run.evaluate_every):
-            row = _progress_row(state, stage, losses, time.monotonic() - began, state.samples - first)
-            _log(work_dir / "log.jsonl", row | validate(state, photos, recipe, stage.side, bf16))
-            losses.clear()
+        if _passed(before, state.samples, recipe.run.evaluate_every):
+            seconds, seen = time.monotonic() - began, state.samples - first
+            row = evaluation_row(state.samples, stage, state.take_losses(), seconds, seen)
+            if rank() == 0:
+                row |= validate(state, photos, recipe, stage.side, setup.bf16)
+                append_row(log, row)
+            if hear:
+                hear(state, row)
         if rank() == 0 and _passed(before, state.samples, recipe.run.checkpoint_every):
             state.save(checkpoint)
         if state.samples == stop_at:
             return state
-    synchronise(state, recipe.optimiser.ema)
+    synchronise(state, recipe.optimiser.ema, setup)
+    row = {"samples": state.samples}
     if rank() == 0:
-        scores = validate(state, photos, recipe, recipe.input_size, bf16)
-        _log(work_dir / "log.jsonl", {"samples": state.samples} | scores)
+        row |= validate(state, photos, recipe, recipe.input_size, setup.bf16)
+        append_row(log, row)
         state.save(checkpoint)
+    if telling:
+        telling.close()
+    if hear:
+        hear(state, row)
     return state
+
+
+def require_whole_batches(recipe: Recipe, setup: Setup) -> None:
+    """Refuses a stage whose samples the processes cannot share in whole batches: a resumed run would draw others."""
+    for number, stage in enumerate(recipe.stages, start=1):
+        together = setup.share(stage) * peers()
+        if stage.samples % together:
+            raise RecipeError(
+                f"stage {number} has {stage.samples} samples; {peers()} processes take {together} a step: "
+                f"make it {round(stage.samples / together) * together}"
+            )
 
 
 def steps_average(samples: int, stage: Stage) -> float:
     """The decay of a plain mean so far, while it is shorter than the running average's memory."""
     return samples / (samples + AVERAGE_START * stage.batch)
-
-
-def _progress_row(state: State, stage: Stage, losses: list[Tensor], seconds: float, seen: int) -> dict[str, Any]:
-    return {
-        "samples": state.samples,
-        "stage": stage.side,
-        "seconds": round(seconds),
-        "per_second": round(seen / seconds, 1),
-        "losses": [round(float(part), 4) for part in torch.stack(losses).mean(dim=0)],
-    }
 
 
 def _unit(label: Pixels) -> Alpha:
@@ -258,13 +335,6 @@ def _unit(label: Pixels) -> Alpha:
 
 def _passed(before: int, now: int, every: int) -> bool:
     return before // every != now // every
-
-
-def _log(path: Path, row: dict[str, Any]) -> None:
-    line = json.dumps(row)
-    print(line, flush=True)
-    with path.open("a", encoding="utf-8") as log:
-        log.write(line + "\n")
 
 
 def main() -> None:
