@@ -6,7 +6,7 @@ SET ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: serve test check format load train-smoke clean
+.PHONY: serve test check format load soak-bulk train-smoke chaos clean
 
 serve: .venv/.installed
 	$(BIN)/mattehorn serve --host $(HOST) --port $(PORT) $(foreach pair,$(SET),--set $(pair))
@@ -28,8 +28,14 @@ format: .venv/.installed-test
 load: .venv/.installed-load
 	$(BIN)/python -m loadtests
 
+soak-bulk: .venv/.installed-load
+	$(BIN)/python -m loadtests.soak
+
 train-smoke: .venv/.installed-test
 	$(BIN)/python -m training.smoke
+
+chaos: .venv/.installed-test
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.chaos
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

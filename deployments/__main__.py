@@ -6,6 +6,7 @@ For one machine. On a cluster KubeRay starts Ray and reads the same serve_config
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import secrets
 import shutil
@@ -22,6 +23,7 @@ from typing import Any
 
 from deployments.config import default_config, load_config
 
+_DRAIN_S = 10.0  # of Ctrl-C, for photos of bulk work; Docker and a terminal's user wait no longer
 _READY_WITHIN_S = 300  # a cold disk takes a minute to import torch; a model that fails says so earlier
 
 # HAProxy before the ingress replicas and gRPC between replicas: an order of magnitude more requests per CPU
@@ -93,6 +95,8 @@ def _set_environment(own: Path) -> None:
     os.environ["RAY_SERVE_HAPROXY_SERVER_STATE_FILE"] = str(own / "server-state")
     for name in ("METRICS", "STATS"):
         os.environ.setdefault(f"RAY_SERVE_HAPROXY_{name}_PORT", str(_free_port()))
+    for kind in ("HTTP", "GRPC"):  # fixed numbers else: HAProxy would fall back to another service on this host
+        os.environ.setdefault(f"RAY_SERVE_FALLBACK_PROXY_{kind}_PORT", str(_free_port()))
 
 
 def _serve(config: dict[str, Any], stop: threading.Event) -> int:
@@ -107,7 +111,29 @@ def _serve(config: dict[str, Any], stop: threading.Event) -> int:
         client.deploy_apps(schema)
         return _watch(config, stop)
     finally:
+        if any(entry["name"] == "Bulk" for entry in config["applications"][0].get("deployments", [])):
+            _drain_bulk(config["applications"][0]["name"])
         ray.shutdown()
+
+
+def _drain_bulk(application: str) -> None:
+    """Lets bulk work end or go back to its queue; without it the next start waits for leases to run out.
+
+    A service that is not up, or too slow, ends without: nothing is lost, it only comes later.
+    """
+    import ray.exceptions
+    from ray import serve
+    from ray.serve.exceptions import RayServeException
+
+    async def drain() -> None:  # in throughput mode a handle works on an event loop only
+        bulk = serve.get_deployment_handle("Bulk", application)
+        await bulk.broadcast("drain", _DRAIN_S).results_async(timeout_s=3 * _DRAIN_S, return_exceptions=True)
+
+    try:
+        if serve.status().applications[application].deployments["Bulk"].replica_states.get("RUNNING"):
+            asyncio.run(drain())
+    except (KeyError, TimeoutError, RayServeException, ray.exceptions.RayError) as error:
+        print(f"mattehorn serve: bulk work was not given back ({type(error).__name__})", file=sys.stderr)
 
 
 def _watch(config: dict[str, Any], stop: threading.Event) -> int:

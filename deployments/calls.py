@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ from mattehorn.pipeline import Result
 from mattehorn.results import StoredResult
 
 T = TypeVar("T")
+Lane = Literal["interactive", "bulk"]
+LANES: tuple[Lane, ...] = get_args(Lane)
 
 ATTEMPTS = 3
 # Other replicas answer at once; where there is none, Serve holds the call until the replacement runs, 2 s after a kill
@@ -31,7 +33,10 @@ RETRY_AFTER_S = 2
 
 @dataclass(frozen=True)
 class Job:
-    """Ingress to compose: one request. `deadline` is a Unix time; `name` is the upload's file name without suffix."""
+    """Ingress or bulk to compose: one photo. `deadline` is a Unix time; `name` is the file's, without suffix.
+
+    Somebody waits for `interactive` work; `bulk` work takes what that leaves (docs/architecture.md).
+    """
 
     photo: bytes
     options: Options
@@ -39,6 +44,7 @@ class Job:
     deadline: float
     name: str
     background: bytes | None = None
+    lane: Lane = "interactive"
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,11 @@ class Prediction:
     infer_ms: float
     batch_size: int
     model: str
+
+
+@dataclass(frozen=True)
+class Full:
+    """The answer to bulk work that finds no place: come again. A value, for Serve logs each error with its trace."""
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import SecretStr
 
+from deployments.bulk import parts
+from mattehorn.errors import OptionError
 from mattehorn.key_template import check_template
+from mattehorn.queues import absolute_queue_url
 from mattehorn.settings import Settings, apply_overrides
 from mattehorn.store import absolute_url
 
 NAME = "serve_config.yaml"
+FROM_ENVIRONMENT = "env:"  # a secret's value may be env:NAME, so that it stands in no file
 
 
 def default_config() -> Path:
@@ -29,9 +35,10 @@ def default_config() -> Path:
 def load_config(
     path: Path, overrides: list[str], *, host: str | None = None, port: int | None = None
 ) -> dict[str, Any]:
-    """The Serve configuration with overridden Settings, host and port; relative store folders become absolute.
+    """The Serve configuration with overridden Settings, host and port; relative folders and files become absolute.
 
-    Raises ValueError for a file that is no YAML or holds no application, unknown settings or a bad override.
+    Without bulk work it has no bulk replica. Raises ValueError for a file that is no YAML or holds no application,
+    unknown settings or a bad override.
     """
     try:
         config = yaml.safe_load(path.read_text("utf-8"))
@@ -43,11 +50,55 @@ def load_config(
         raise ValueError(
             f"{path.name} holds no applications; start from the {NAME} that comes with Mattehorn."
         ) from None
-    settings = Settings.model_validate(apply_overrides(application.get("args") or {}, overrides))
-    application["args"] = settings.model_dump(mode="json", exclude_defaults=True)
+    args = apply_overrides(application.get("args") or {}, overrides)
+    settings = Settings.model_validate(args)
     # replicas run in other folders than this one
-    application["args"].setdefault("store", {})["url"] = absolute_url(settings.store.url)
+    args["store"] = {**args.get("store", {}), "url": absolute_url(settings.store.url)}
+    args["queue"] = {**args.get("queue", {}), "url": absolute_queue_url(settings.queue.url)}
+    application["args"] = args
     check_template(settings.store.key_template)
+    _check_routes(Settings.model_validate(args))
+    if not settings.bulk.enabled and "deployments" in application:
+        application["deployments"] = [entry for entry in application["deployments"] if entry["name"] != "Bulk"]
     http = config.setdefault("http_options", {})
     http.update({key: value for key, value in (("host", host), ("port", port)) if value is not None})
     return dict(config)
+
+
+def _check_routes(settings: Settings) -> None:
+    """Raises ValueError for a route that the bulk replica would refuse, before anything has started."""
+    if settings.bulk.routes:
+        try:
+            parts.make_routes(settings, parts.make_places(settings))
+        except OptionError as error:
+            raise ValueError(error.message) from None
+
+
+def with_secrets(settings: Settings, environment: Mapping[str, str]) -> Settings:
+    """`settings` with each secret that is `env:NAME` taken from `environment`. Raises ValueError where it is not there.
+
+    For the one place that builds the application: replicas get the values, files and manifests hold the names.
+    """
+    return settings.model_copy(
+        update={
+            "bulk": settings.bulk.model_copy(
+                update={"webhook_secret": _secret(settings.bulk.webhook_secret, "bulk.webhook_secret", environment)}
+            ),
+            "events": settings.events.model_copy(
+                update={
+                    "token": _secret(settings.events.token, "events.token", environment),
+                    "hmac_secret": _secret(settings.events.hmac_secret, "events.hmac_secret", environment),
+                }
+            ),
+        }
+    )
+
+
+def _secret(value: SecretStr | None, key: str, environment: Mapping[str, str]) -> SecretStr | None:
+    text = value.get_secret_value() if value else ""
+    if not text.startswith(FROM_ENVIRONMENT):
+        return value
+    name = text.removeprefix(FROM_ENVIRONMENT)
+    if not environment.get(name):
+        raise ValueError(f"{key} is {text}, and the environment variable {name} is not set or empty. Set it.")
+    return SecretStr(environment[name])

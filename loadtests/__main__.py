@@ -70,7 +70,9 @@ def parse(arguments: Sequence[str] | None) -> Plan:
     """The command line; ends the process with code 2 when it is wrong."""
     parser = argparse.ArgumentParser(prog="python -m loadtests", description="Drives the service and prints a table.")
     parser.add_argument("--url", help="a running service on this machine; default: one is started and stopped")
-    parser.add_argument("--model", help="model of the service that is started: mattehorn-slim (default) or fake")
+    parser.add_argument(
+        "--model", help="model of the service that is started: mattehorn-base (default), mattehorn-slim or fake"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="setting of that service")
     parser.add_argument("--clients", type=_counts, default=(1, 8, 32), metavar="N,N,..", help="default 1,8,32")
     parser.add_argument("--seconds", type=_seconds, default=10.0, help="length of each step, default 10")

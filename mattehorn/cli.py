@@ -18,7 +18,7 @@ from typing import Any, get_args
 import cv2
 from tqdm import tqdm
 
-from mattehorn import cli_evaluate
+from mattehorn import cli_evaluate, cli_jobs, cli_queue, cli_watch
 from mattehorn.batch import EXTENSIONS, Summary, find_photos, run_batch
 from mattehorn.errors import MattehornError, ModelError, OptionError
 from mattehorn.models.base import Model
@@ -33,7 +33,9 @@ _HTTP_ONLY = frozenset(("store", "store_alpha", "store_source", "name", "sku", "
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["serve"]:
-        return _serve(arguments[1:])
+        return _child("deployments", arguments[1:])
+    if arguments[:1] == ["bulk"]:
+        return _child("deployments.bulk.ray_data", arguments[1:])
     parsed = _parser().parse_args(arguments)
     cv2.setNumThreads(1)
     try:
@@ -67,6 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("--json", action="store_true", help="as JSON")
     models.set_defaults(command=_models)
     cli_evaluate.add_commands(commands)
+    cli_queue.add_commands(commands)
+    cli_jobs.add_commands(commands)
+    cli_watch.add_commands(commands)
+    commands.add_parser("bulk", help="a giant job on a Ray cluster (see mattehorn bulk --help)")
     commands.add_parser("serve", help="the HTTP service and the page (see mattehorn serve --help)")
     return parser
 
@@ -178,9 +184,9 @@ def _models(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _serve(arguments: list[str]) -> int:
-    """Runs `python -m deployments` in the foreground and hands it our signals: the library itself imports no Ray."""
-    child = subprocess.Popen([sys.executable, "-m", "deployments", *arguments])
+def _child(module: str, arguments: list[str]) -> int:
+    """Runs `python -m MODULE` in the foreground and hands it our signals: the library itself imports no Ray."""
+    child = subprocess.Popen([sys.executable, "-m", module, *arguments])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the child as well
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     return child.wait()

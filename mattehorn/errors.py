@@ -2,6 +2,7 @@
 
 MattehornError                     internal               500
 ├─ InvalidBody                     invalid_body           400  multipart, JSON or base64 cannot be read
+├─ EventError                      invalid_event          400  a store's notification: unreadable or not trusted
 ├─ MissingImage                    missing_image          400
 ├─ MultipleImages                  multiple_images        400
 ├─ ModelNotAllowed                 model_not_allowed      403  licence gate
@@ -23,7 +24,8 @@ MattehornError                     internal               500
 ├─ Overloaded                      overloaded             429  always with retry_after_s
 ├─ ModelLoading                    model_loading          503  with retry_after_s
 ├─ Unavailable                     unavailable            503  with retry_after_s
-│  └─ StoreUnavailable             unavailable            503  the results store did not answer
+│  ├─ StoreUnavailable             unavailable            503  the results store did not answer
+│  └─ QueueUnavailable             unavailable            503  the queue did not answer
 ├─ DeadlineExceeded                deadline_exceeded      504
 └─ ModelError                      internal               500  a model cannot be loaded or run; found at start
 
@@ -55,6 +57,10 @@ class MattehornError(Exception):
 
 class InvalidBody(MattehornError):
     code, status = "invalid_body", 400
+
+
+class EventError(MattehornError):
+    code, status = "invalid_event", 400
 
 
 class MissingImage(MattehornError):
@@ -142,6 +148,10 @@ class Unavailable(MattehornError):
 
 
 class StoreUnavailable(Unavailable):
+    pass
+
+
+class QueueUnavailable(Unavailable):
     pass
 
 

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mattehorn.errors import MattehornError, StoreUnavailable
 from mattehorn.store_interface import (
@@ -22,6 +22,7 @@ from mattehorn.store_interface import (
     OUTAGE_RETRY_S,
     REFUSED_RETRY_S,
     Head,
+    OpenObject,
     StoreKeyChanged,
     StoreKeyError,
     StoreKeyMissing,
@@ -32,7 +33,8 @@ from mattehorn.store_interface import (
 class LocalStore:
     """A folder. Bytes go to `.tmp/`, are synced, then linked to their name, so a crash leaves no half object.
 
-    Metadata lies beside, in `.meta/`, and is for people: of two creators racing, the loser's may stay.
+    Metadata lies beside, in `.meta/`, written by the winner after the object: it may be missing for a moment, and
+    stays so after a crash at that point. Nothing may rest on it.
     Leftovers in `.tmp/` are never read and may be deleted while nothing runs. Needs a file system with hard
     links. Symbolic links below the root are refused and not listed.
     """
@@ -59,17 +61,37 @@ class LocalStore:
             note = self._read_note(key)
         return Head(key, stat.st_size, _etag(stat), note["metadata"], note["content_type"])
 
-    def get(self, key: str, if_match: str | None = None) -> bytes:
+    def get(self, key: str, if_match: str | None = None, version_id: str | None = None) -> bytes:
+        with self.open(key, if_match, version_id) as opened:
+            return opened.read()
+
+    def open(self, key: str, if_match: str | None = None, version_id: str | None = None) -> OpenObject:
         path = self._path(key)
         try:
-            with path.open("rb") as file:
-                if if_match is not None and _etag(os.fstat(file.fileno())) != if_match:
-                    raise StoreKeyChanged(f"{key!r} was changed since its etag was read.")
-                return file.read()
+            file = path.open("rb")
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as exc:
             raise StoreKeyMissing(f"Nothing is stored under {key!r}.") from exc
         except OSError as exc:
             raise _disk_error(exc, key) from exc
+        try:
+            return self._opened(key, file, if_match)
+        except BaseException:
+            file.close()
+            raise
+
+    def _opened(self, key: str, file: BinaryIO, if_match: str | None) -> OpenObject:
+        """`check`: our own writes replace whole files, but another program may write into one while it is read."""
+
+        def check(etag: str | None) -> None:
+            if etag not in (None, _etag(os.fstat(file.fileno()))):
+                raise StoreKeyChanged(f"{key!r} was changed since its etag was read.")
+
+        with _disk_errors(key):
+            check(if_match)
+            stat = os.fstat(file.fileno())
+            note = self._read_note(key)
+        head = Head(key, stat.st_size, _etag(stat), note["metadata"], note["content_type"])
+        return OpenObject(head, file, lambda: _disk_errors(key), lambda: check(head.etag))
 
     def put(
         self,
@@ -91,8 +113,9 @@ class LocalStore:
                 "content_type": content_type,
                 "metadata": {k.lower(): v for k, v in metadata.items()},
             }
-            self._place(json.dumps(note, ensure_ascii=False).encode(), self._note_path(key), create=False)
-            return self._place(data, path, create=create)
+            if not self._place(data, path, create=create):
+                return False
+            return self._place(json.dumps(note, ensure_ascii=False).encode(), self._note_path(key), create=False)
 
     def delete(self, key: str) -> None:
         path = self._path(key)
@@ -107,6 +130,17 @@ class LocalStore:
             check_key(prefix)
         with _disk_errors(prefix):
             yield from self._walk(self._root, "", prefix, start_after or "")
+
+    def folders(self, prefix: str, start_after: str | None = None) -> Iterator[str]:
+        folder = self._path(prefix.rstrip("/")) if prefix else self._root
+        with _disk_errors(prefix):
+            try:
+                names = [entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+            except (FileNotFoundError, NotADirectoryError):
+                return
+        for name in sorted(name + "/" for name in names if _is_text(name)):  # S3 sorts them with their slash
+            if name[:-1] not in self.RESERVED and name[:-1] > (start_after or ""):
+                yield name[:-1]
 
     def presign(self, key: str, expires_s: int) -> str | None:
         return None

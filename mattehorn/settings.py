@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 
 class _Section(BaseModel):
@@ -50,6 +50,79 @@ class StoreSettings(_Section):
     )
 
 
+class QueueSettings(_Section):
+    """Where bulk work waits; see mattehorn/queues.py. The fields are open_queue's arguments."""
+
+    url: str = Field(
+        default="sqlite:///mattehorn-queue.db",
+        description="sqlite:///file (sqlite:////full/path/file) or sqs://sqs.REGION.amazonaws.com/ACCOUNT/NAME",
+    )
+    lease_s: float = Field(
+        default=120.0,
+        gt=0,
+        le=43_200,
+        description="a message whose worker says nothing for so long goes to another one",
+    )
+    max_receive: int = Field(
+        default=5,
+        ge=1,
+        le=1000,
+        description="attempts before a message becomes a dead letter; SQS goes by its own redrive policy",
+    )
+    endpoint_url: str | None = Field(default=None, description="an SQS endpoint other than the queue URL's host")
+    region: str | None = Field(default=None, description="the SQS region, where the queue URL's host does not say it")
+
+
+class BulkRoute(_Section):
+    """What a store's notification asks for: photos below `source` go by `recipe` to `output`."""
+
+    source: str = Field(description="s3://bucket/prefix/ whose new photos are worked on")
+    recipe: str = Field(default="transparent-web", description="a recipe's NAME or NAME@VERSION")
+    output: str = Field(description="s3://bucket/prefix/ for the results; it may not overlap any source")
+
+
+class BulkSettings(_Section):
+    """Bulk work: events, jobs, folders; see mattehorn/bulk/ and deployments/bulk/."""
+
+    enabled: bool = Field(default=True, description="false: no bulk replica runs, and the API takes no jobs and events")
+    routes: tuple[BulkRoute, ...] = Field(
+        default=(), description="what events of a bucket lead to; the first source that matches counts"
+    )
+    in_flight: int = Field(
+        default=8,
+        ge=1,
+        le=256,
+        description="photos one bulk replica works on: twice matting replicas x max_batch, and some being read or kept",
+    )
+    photo_s: float = Field(
+        default=300.0,
+        gt=0,
+        le=800,  # below the 900 s after which the consumer gives a message up
+        description="time for one photo; far above limits.work_s, for it may have to wake a pool at zero",
+    )
+    buckets: tuple[str, ...] | None = Field(
+        default=None,
+        description="buckets that jobs and events may name besides the store's; empty value: all the credentials reach",
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None, min_length=1, description="signs the POST to a job's webhook_url; without it jobs may have none"
+    )
+
+
+class EventSettings(_Section):
+    """Who may post to /v1/events/s3; with nothing set nobody may."""
+
+    token: SecretStr | None = Field(
+        default=None, min_length=1, description="senders present it as Authorization: Bearer TOKEN"
+    )
+    hmac_secret: SecretStr | None = Field(
+        default=None, min_length=1, description="senders sign the body with it: X-Mattehorn-Signature"
+    )
+    sns_topics: tuple[str, ...] = Field(
+        default=(), description="ARNs of the SNS topics whose signed messages are taken and confirmed"
+    )
+
+
 class FakeSettings(_Section):
     """The `fake` model's made-up cost, for load tests."""
 
@@ -58,7 +131,7 @@ class FakeSettings(_Section):
 
 
 class Settings(_Section):
-    model: str = Field(default="mattehorn-slim", description="a card's name, or NAME=PATH: own weights under that card")
+    model: str = Field(default="mattehorn-base", description="a card's name, or NAME=PATH: own weights under that card")
     max_batch: int = Field(default=2, ge=1, le=256, description="pictures in one forward pass; CPU 1 or 2, GPU 16")
     threads: int = Field(
         default=1, ge=1, description="intra-op threads of one matting replica; two lose on shared cores"
@@ -70,6 +143,9 @@ class Settings(_Section):
         default=None, description="a read-only folder with weights, looked at before the packaged ones"
     )
     store: StoreSettings = StoreSettings()
+    queue: QueueSettings = QueueSettings()
+    bulk: BulkSettings = BulkSettings()
+    events: EventSettings = EventSettings()
     limits: Limits = Limits()
     fake: FakeSettings = FakeSettings()
 

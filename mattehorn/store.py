@@ -1,4 +1,4 @@
-"""Where results are kept: a folder (`file://`) or a bucket (`s3://`). Opened here; S3Store is below.
+"""Where results are kept and where bulk work reads its photos: a folder (`file://`) or a bucket (`s3://`). Opened here.
 
 What it is not: it knows nothing of pictures, result ids or key templates (results.py), and it has no
 database. Opened once per process by compose, ingress and the bulk worker; threads may share an opened store.
@@ -7,27 +7,16 @@ Every call blocks, so an event loop runs it in a thread. boto3 is imported for `
 
 from __future__ import annotations
 
-import ipaddress
-import logging
 import os
 import re
-import secrets
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Literal
-from urllib.parse import quote, unquote, urlsplit
 
-from mattehorn.errors import StoreUnavailable
 from mattehorn.local_store import LocalStore
+from mattehorn.s3_store import S3Store, s3_client
 from mattehorn.settings import StoreSettings
 from mattehorn.store_interface import (
-    DEFAULT_TYPE,
-    OUTAGE_RETRY_S,
-    REFUSED_RETRY_S,
     Head,
+    OpenObject,
     Store,
     StoreKeyChanged,
     StoreKeyError,
@@ -38,20 +27,19 @@ from mattehorn.store_interface import (
 __all__ = [
     "Head",
     "LocalStore",
+    "OpenObject",
     "S3Store",
     "Store",
     "StoreKeyChanged",
     "StoreKeyError",
     "StoreKeyMissing",
     "absolute_url",
+    "bucket_and_key",
     "check_key",
+    "open_bucket",
     "open_store",
     "s3_client",
 ]
-
-log = logging.getLogger(__name__)
-
-CreateMode = Literal["native", "head-then-put"]
 
 
 def open_store(settings: StoreSettings) -> Store:
@@ -67,6 +55,38 @@ def open_store(settings: StoreSettings) -> Store:
     raise ValueError(f"store.url {came}; allowed are file:///dir, file://./dir and s3://bucket/prefix.")
 
 
+def open_bucket(bucket: str, settings: StoreSettings) -> Store:
+    """A whole bucket at the results store's endpoint and with its credentials; `""` is the results folder.
+
+    Raises ValueError where `settings.url` is no folder and `bucket` is empty, or is no bucket's name.
+    """
+    if bucket:
+        return S3Store(s3_client(settings), _check_bucket(bucket))
+    if not settings.url.startswith("file://"):
+        raise ValueError("Only a results folder can be read without a bucket's name; write s3://bucket/key.")
+    return open_store(settings)
+
+
+def bucket_and_key(url: str, settings: StoreSettings) -> tuple[str, str]:
+    """(bucket, key or key prefix) of `s3://bucket/key`, or ("", key) of a `file://` URL under the results folder.
+
+    Keys are taken as they stand, without URL-decoding. Raises ValueError that says what is allowed.
+    """
+    if url.startswith("s3://"):
+        bucket, _, key = url.removeprefix("s3://").partition("/")
+        return _check_bucket(bucket), key
+    if url.startswith("file://") and settings.url.startswith("file://"):
+        root = absolute_url(settings.url).removeprefix("file://")
+        path = url.removeprefix("file://")
+        inside = os.path.relpath(os.path.realpath(path), os.path.realpath(root)) if path.startswith("/") else ".."
+        if inside.split(os.sep)[0] != os.pardir:
+            slash = "/" if path.endswith("/") and inside != "." else ""
+            return "", "" if inside == "." else inside.replace(os.sep, "/") + slash
+        raise ValueError(f"{url[:200]!r} lies outside the results folder; a file:// URL names a full path inside it.")
+    allowed = " or a file:// URL under the results folder" if settings.url.startswith("file://") else ""
+    raise ValueError(f"{url[:200]!r} was given; allowed is s3://bucket/key{allowed}.")
+
+
 def absolute_url(url: str) -> str:
     """`url` with a relative `file://./dir` made absolute against this process's folder, other URLs unchanged.
 
@@ -80,260 +100,23 @@ def absolute_url(url: str) -> str:
     return "file://" + os.path.abspath(place)
 
 
-class S3Store:
-    """A bucket, all keys under `prefix`. One boto3 client, safe to share by threads.
-
-    Create-only rests on `If-None-Match: *`, which some servers ignore: the first such put probes for it.
-    """
-
-    PERMISSIONS: ClassVar[Mapping[str, str]] = {
-        "read": "s3:GetObject and s3:ListBucket",
-        "write": "s3:PutObject",
-        "delete": "s3:DeleteObject",
-        "list": "s3:ListBucket",
-    }
-    # After 409 or 412 with no object to be seen: another writer is in the middle of its own.
-    CREATE_PAUSES_S = (0.05, 0.2, 0.8)
-
-    def __init__(self, client: Any, bucket: str, prefix: str = "") -> None:
-        self._client = client
-        self._bucket = bucket
-        self._prefix = f"{prefix}/" if prefix else ""
-        self._mode: CreateMode | None = None
-        self._mode_lock = threading.Lock()
-
-    def head(self, key: str) -> Head | None:
-        from botocore.exceptions import ClientError
-
-        with _s3_errors("read"):
-            try:
-                answer = self._client.head_object(Bucket=self._bucket, Key=self._full(key))
-            except ClientError as exc:
-                if _status(exc) == 404:
-                    return None
-                raise
-        metadata = {name.lower(): unquote(value) for name, value in answer.get("Metadata", {}).items()}
-        kind = answer.get("ContentType", DEFAULT_TYPE)
-        return Head(key, answer["ContentLength"], answer["ETag"].strip('"'), metadata, kind)
-
-    def get(self, key: str, if_match: str | None = None) -> bytes:
-        from botocore.exceptions import ClientError
-
-        condition = {} if if_match is None else {"IfMatch": f'"{if_match}"'}
-        changed = StoreKeyChanged(f"{key!r} was changed since its etag was read.")
-        with _s3_errors("read"):
-            try:
-                answer = self._client.get_object(Bucket=self._bucket, Key=self._full(key), **condition)
-            except ClientError as exc:
-                if _status(exc) == 412:
-                    raise changed from exc
-                if _status(exc) == 404 and _code(exc) != "NoSuchBucket":
-                    raise StoreKeyMissing(f"Nothing is stored under {key!r}.") from exc
-                raise
-            with answer["Body"] as body:
-                if if_match not in (None, answer["ETag"].strip('"')):  # some servers ignore If-Match
-                    raise changed
-                data: bytes = body.read()
-        return data
-
-    def put(
-        self,
-        key: str,
-        data: bytes,
-        *,
-        create: bool = False,
-        content_type: str,
-        metadata: Mapping[str, str] = {},
-    ) -> bool:
-        fields = {
-            "Bucket": self._bucket,
-            "Key": self._full(key),
-            "Body": data,
-            "ContentType": content_type,
-            # Metadata travels as HTTP headers: ASCII only, and outer blanks would be lost.
-            "Metadata": {name.lower(): quote(value, safe="/:@+=,") for name, value in metadata.items()},
-        }
-        if create and self.create_mode() == "native":
-            return self._create(key, fields)
-        if create and self.head(key) is not None:
-            return False
-        with _s3_errors("write"):
-            self._client.put_object(**fields)
-        return True
-
-    def delete(self, key: str) -> None:
-        with _s3_errors("delete"):
-            self._client.delete_object(Bucket=self._bucket, Key=self._full(key))
-
-    def list(self, prefix: str, start_after: str | None = None) -> Iterator[str]:
-        fields = {"Bucket": self._bucket, "Prefix": self._prefix + prefix}
-        if start_after:
-            fields["StartAfter"] = self._prefix + start_after
-        with _s3_errors("list"):
-            for page in self._client.get_paginator("list_objects_v2").paginate(**fields):
-                for entry in page.get("Contents", ()):
-                    yield entry["Key"].removeprefix(self._prefix)
-
-    def presign(self, key: str, expires_s: int) -> str | None:
-        """The home signs without asking the server, so the URL of a missing key is given too."""
-        with _s3_errors("read"):
-            url: str = self._client.generate_presigned_url(
-                "get_object", Params={"Bucket": self._bucket, "Key": self._full(key)}, ExpiresIn=expires_s
-            )
-        return url
-
-    def create_mode(self) -> CreateMode:
-        """How create-only puts work here; asks the server once. `head-then-put` lets racers overwrite."""
-        with self._mode_lock:
-            if self._mode is None:
-                self._mode = self._probe()
-            return self._mode
-
-    def _full(self, key: str) -> str:
-        return check_key(self._prefix + check_key(key))
-
-    def _create(self, key: str, fields: dict[str, Any]) -> bool:
-        for pause_s in self.CREATE_PAUSES_S:
-            with _s3_errors("write"):
-                if self._put_if_absent(fields):
-                    return True
-            if self.head(key) is not None:
-                return False
-            time.sleep(pause_s)
-        raise StoreUnavailable("The results store is busy with this key. Try again.", retry_after_s=OUTAGE_RETRY_S)
-
-    def _put_if_absent(self, fields: dict[str, Any]) -> bool:
-        """False for 412, and for the 409 with which AWS answers racing writers. Raises ClientError."""
-        from botocore.exceptions import ClientError
-
-        try:
-            self._client.put_object(**fields, IfNoneMatch="*")
-        except ClientError as exc:
-            if _status(exc) in (409, 412):
-                return False
-            raise
-        return True
-
-    def _probe(self) -> CreateMode:
-        """Creates a random key twice: native when the second is refused, which does not prove it atomic."""
-        from botocore.exceptions import ClientError
-
-        key = f".probe/{secrets.token_hex(16)}"
-        fields = {"Bucket": self._bucket, "Key": self._full(key), "Body": b""}
-        with _s3_errors("write"):
-            try:
-                self._put_if_absent(fields)
-                second_won = self._put_if_absent(fields)
-            except ClientError as exc:
-                if _status(exc) not in (400, 501):  # how servers say that they do not know the header
-                    raise
-                self._client.put_object(**fields)  # raises when the 400 was about something else
-                second_won = True
-        try:
-            self.delete(key)
-        except StoreUnavailable as exc:  # the right to delete is not needed for anything else
-            log.info("store_probe_left_behind key=%s reason=%s", key, exc.message)
-        if second_won:
-            log.warning("store_create_mode mode=head-then-put: the server ignores If-None-Match on PUT")
-        return "head-then-put" if second_won else "native"
-
-
-def s3_client(
-    settings: StoreSettings, *, connect_timeout_s: float = 5, read_timeout_s: float = 15, attempts: int = 3
-) -> Any:
-    """A boto3 S3 client for AWS or any other endpoint; credentials from boto3's own variables and files.
-
-    `attempts` count the first try; boto3 waits up to 1 and 2 s between. So a refused connection is
-    reported within 3 s, an address that never answers in 18 s, and a silent server in 48 s, while a request ends at its
-    own deadline: a longer patience would only hold its thread.
-    """
-    import boto3
-    from botocore.config import Config
-
-    host = urlsplit(settings.endpoint_url).hostname or "" if settings.endpoint_url else ""
-    is_aws = not host or host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
-    # The newer default adds a CRC trailer that Alibaba OSS refuses and that breaks range reads on rclone.
-    checksums: Literal["when_supported", "when_required"] = "when_supported" if is_aws else "when_required"
-    style = settings.addressing_style
-    if style == "auto" and _has_no_subdomains(host):
-        style = "path"
-    session = boto3.session.Session()
-    return session.client(
-        "s3",
-        endpoint_url=settings.endpoint_url,
-        region_name=settings.region or session.region_name or "us-east-1",
-        config=Config(
-            signature_version="s3v4",
-            max_pool_connections=32,  # as many as a replica has threads, with room to spare
-            connect_timeout=connect_timeout_s,
-            read_timeout=read_timeout_s,
-            retries={"mode": "standard", "total_max_attempts": attempts},
-            s3={"addressing_style": style},
-            request_checksum_calculation=checksums,
-            response_checksum_validation=checksums,
-        ),
-    )
-
-
-def _has_no_subdomains(host: str) -> bool:
-    """True where `bucket.host` will not resolve: addresses, names without a dot, names inside a cluster."""
-    if not host:
-        return False
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return "." not in host or host.endswith((".localhost", ".local", ".svc", ".internal"))
-    return True
+def _check_bucket(bucket: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]", bucket):
+        raise ValueError(f"{bucket[:80]!r} is no bucket's name: 3 to 63 letters, digits, dots or hyphens.")
+    return bucket
 
 
 def _bucket_and_prefix(url: str) -> tuple[str, str]:
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]", bucket):
+    try:
+        _check_bucket(bucket)
+    except ValueError:  # not repeated: somebody may have put a secret into the URL
         raise ValueError(
             "store.url is not s3://bucket/prefix; a bucket has 3 to 63 letters, digits, dots or hyphens. "
             "The endpoint belongs in store.endpoint_url, keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
-        )
+        ) from None
     prefix = prefix.strip("/")
     try:
         return bucket, check_key(prefix) if prefix else ""
     except StoreKeyError as exc:
         raise ValueError(f"store.url: {exc.message}") from exc
-
-
-@contextmanager
-def _s3_errors(action: str) -> Iterator[None]:
-    """Turns boto3's errors into StoreUnavailable. `action` is a key of S3Store.PERMISSIONS."""
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-
-    try:
-        yield
-    except ClientError as exc:
-        raise _refusal(action, _status(exc), _code(exc)) from exc
-    except NoCredentialsError as exc:
-        message = "The results store has no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
-        raise StoreUnavailable(message, retry_after_s=REFUSED_RETRY_S) from exc
-    except BotoCoreError as exc:
-        log.warning("store_unreachable action=%s error=%s", action, type(exc).__name__)
-        raise StoreUnavailable("The results store did not answer. Try again.", retry_after_s=OUTAGE_RETRY_S) from exc
-
-
-def _refusal(action: str, status: int, code: str) -> StoreUnavailable:
-    """What an answered error means. The code names the reason and holds no secret; the server's text may."""
-    log.warning("store_refused action=%s status=%d code=%s", action, status, code)
-    said = f"The results store refused to {action} ({status} {code})."
-    if status in (401, 403):
-        hint = f"Its credentials may be wrong, or lack {S3Store.PERMISSIONS[action]}."
-        return StoreUnavailable(f"{said} {hint}", retry_after_s=REFUSED_RETRY_S)
-    if status in (429, 500, 502, 503, 504):
-        return StoreUnavailable(f"{said} Try again.", retry_after_s=OUTAGE_RETRY_S)
-    return StoreUnavailable(f"{said} Check the bucket's name, region and endpoint.", retry_after_s=REFUSED_RETRY_S)
-
-
-def _status(exc: Any) -> int:
-    """The HTTP status of a botocore ClientError."""
-    return int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _code(exc: Any) -> str:
-    """S3's error code, such as NoSuchBucket; the status again where a HEAD answer has no body."""
-    return str(exc.response.get("Error", {}).get("Code", ""))[:64]

@@ -54,6 +54,10 @@ IGNORED_FIELDS = Metric(
     ("route",),
 )
 RETRIES = Metric("mattehorn_retries_total", "counter", "Calls repeated because a replica died.", ("callee",))
+BULK_ITEMS = Metric(
+    "mattehorn_bulk_items_total", "counter", "Photos of bulk work by what became of them.", ("outcome",)
+)
+BULK_IN_FLIGHT = Metric("mattehorn_bulk_in_flight", "gauge", "Photos of bulk work in work in one process.")
 
 METRICS = (
     REQUESTS,
@@ -65,6 +69,8 @@ METRICS = (
     BYTES,
     IGNORED_FIELDS,
     RETRIES,
+    BULK_ITEMS,
+    BULK_IN_FLIGHT,
 )
 
 

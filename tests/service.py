@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from prometheus_client import generate_latest
 
-from deployments.calls import Answer, Failures, Job, Pool, Prediction, Readiness, call_with_retries
+from deployments.calls import Answer, Failures, Job, Lane, Pool, Prediction, Readiness, call_with_retries
 from deployments.compose.deployment import Compose
 from deployments.ingress.admission import Admission
 from deployments.ingress.api import build_api
@@ -79,11 +79,11 @@ class FakeMatting:
         self._batcher = DrainBatcher(lambda images: to_uint8(self.model.predict(images)), executor, max_batch)
         self.predict, self.describe = Method(self._predict), Method(self._describe)
 
-    async def _predict(self, pixels: Pixels) -> Prediction:
+    async def _predict(self, pixels: Pixels, lane: Lane = "interactive") -> Prediction:
         self.asked += 1
         if self.failures:
             raise self.failures.pop(0)
-        done = await self._batcher.submit(pixels)
+        done = await self._batcher.submit(pixels, lane)
         return Prediction(done.alpha, done.queue_ms, done.infer_ms, done.batch_size, self.model.card.id)
 
     async def _describe(self) -> Pool:

@@ -147,4 +147,11 @@ def test_openapi_describes_every_route_of_the_contract(client: Client) -> None:
         "/metrics",
         "/api/matting",
         "/remove_background",
+        "/v1/jobs",
+        "/v1/jobs/{job_id}",
+        "/v1/jobs/{job_id}/cancel",
+        "/v1/jobs/{job_id}/events",
+        "/v1/jobs/{job_id}/manifest.jsonl",
+        "/v1/jobs/{job_id}/results.zip",
+        "/v1/events/s3",
     }

@@ -275,7 +275,17 @@ def test_models_lists_every_card_with_its_licence(capsys: pytest.CaptureFixture[
     assert main(["models", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["models"]
     assert {row["name"] for row in rows} == set(cards())
-    wanted = {"name", "version", "default", "packaged", "input_size", "licence", "commercial_use", "sha256", "training_sets"}
+    wanted = {
+        "name",
+        "version",
+        "default",
+        "packaged",
+        "input_size",
+        "licence",
+        "commercial_use",
+        "sha256",
+        "training_sets",
+    }
     assert set(rows[0]) == wanted
 
 

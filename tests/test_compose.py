@@ -132,9 +132,9 @@ def test_photo_and_background_count_for_the_memory_permit(tmp_path: Path) -> Non
     held: list[float] = []
     real = service.matting.predict.remote
 
-    async def watching(pixels: Any) -> Any:
+    async def watching(pixels: Any, lane: str) -> Any:
         held.append(service.compose._permits.held)
-        return await real(pixels)
+        return await real(pixels, lane)
 
     service.matting.predict.remote = watching
     behind = encoded(photo(100, 100))
@@ -147,12 +147,12 @@ def test_photos_beyond_the_memory_permit_wait_for_their_turn(tmp_path: Path) -> 
     at_once, most = 0, 0
     real = service.matting.predict.remote
 
-    async def watching(pixels: Any) -> Any:
+    async def watching(pixels: Any, lane: str) -> Any:
         nonlocal at_once, most
         at_once += 1
         most = max(most, at_once)
         try:
-            return await real(pixels)
+            return await real(pixels, lane)
         finally:
             at_once -= 1
 

@@ -17,7 +17,7 @@ CLASSES = sorted(
 
 # the contract's table of codes (1.6), as far as this version can reach them
 CONTRACT = {
-    400: {"invalid_body", "missing_image", "multiple_images"},
+    400: {"invalid_body", "invalid_event", "missing_image", "multiple_images"},
     403: {"model_not_allowed"},
     404: {"not_found", "result_not_found"},
     405: {"method_not_allowed"},

@@ -28,7 +28,7 @@ BF16_ERROR = 0.02  # mean difference of alpha that half precision may cost
 def test_the_gpu_gives_the_mattes_of_the_cpu() -> None:
     photos = [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in sorted(PHOTOS.glob("*.jpg"))]
     batch = np.stack([fit(np.asarray(photo, np.uint8), 512, "pad").pixels for photo in photos])
-    on_gpu, on_cpu = load_model("mattehorn-slim", device="cuda"), load_model("mattehorn-slim")
+    on_gpu, on_cpu = load_model("mattehorn-base", device="cuda"), load_model("mattehorn-base")
     assert (on_gpu.device, on_cpu.device) == ("cuda", "cpu")
     assert np.abs(on_gpu.predict(batch) - on_cpu.predict(batch)).mean() < BF16_ERROR
 

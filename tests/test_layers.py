@@ -16,6 +16,7 @@ MAY_IMPORT_RAY = {
     "deployments/app.py",
     "deployments/__main__.py",
     "deployments/bulk/deployment.py",
+    "deployments/bulk/ray_data.py",
     "deployments/ingress/deployment.py",
     "deployments/compose/deployment.py",
     "deployments/matting/deployment.py",

@@ -24,7 +24,7 @@ photo = cv2.resize(cv2.cvtColor(cv2.imread(sys.argv[1]), cv2.COLOR_BGR2RGB), (86
 file = BytesIO()
 Image.fromarray(photo).save(file, "JPEG", quality=90)
 del photo
-result = cut_out(file.getvalue(), model="mattehorn-slim", allow_empty=True)
+result = cut_out(file.getvalue(), model="mattehorn-base", allow_empty=True)
 assert (result.width, result.height) == (8660, 5770)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """

@@ -61,7 +61,7 @@ def card(weights: bytes, monkeypatch: pytest.MonkeyPatch) -> ModelCard:
 def test_the_default_model_is_packaged_and_comes_first() -> None:
     card = cards()[DEFAULT]
     assert next(iter(cards())) == DEFAULT
-    assert (card.kind, card.network, card.input_size, card.fit) == ("torch", "slim_half_w32", 512, "pad")
+    assert (card.kind, card.network, card.input_size, card.fit) == ("torch", "lite2_unet", 384, "pad")
     assert card.commercial_use in ("allowed", "unclear")
     assert card.training_sets
     assert hashlib.sha256(find_weights(card)).hexdigest() == card.sha256

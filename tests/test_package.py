@@ -51,6 +51,7 @@ def run(*command: str, cwd: Path | None = None) -> str:
 
 def test_the_wheel_holds_weights_page_and_configuration(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
+    assert "mattehorn/models/weights/mattehorn-base.safetensors" in names
     assert "mattehorn/models/weights/mattehorn-slim.safetensors" in names
     assert "web/index.html" in names
     assert any(name.endswith("share/mattehorn/serve_config.yaml") for name in names)
@@ -59,7 +60,7 @@ def test_the_wheel_holds_weights_page_and_configuration(wheel: Path) -> None:
 
 def test_the_console_script_lists_and_loads_the_embedded_model(installed: Path, tmp_path: Path) -> None:
     models = json.loads(run(str(installed / "mattehorn"), "models", "--json", cwd=tmp_path))["models"]
-    assert models[0]["name"] == "mattehorn-slim"
+    assert models[0]["name"] == "mattehorn-base"
     photo = ROOT / "tests/photos/cat.jpg"
     run(str(installed / "mattehorn"), "cut", str(photo), "out.png", "--allow-empty", cwd=tmp_path)
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")

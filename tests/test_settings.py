@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from deployments.config import default_config, load_config
+from deployments.config import default_config, load_config, with_secrets
 from mattehorn.settings import Settings, apply_overrides
 
 
@@ -105,6 +105,70 @@ def test_a_relative_store_folder_becomes_absolute_from_where_serve_runs(
     monkeypatch.chdir(tmp_path)
     config = load_config(write(tmp_path, "applications: [{args: {}}]"), ["store.url=file://./kept"])
     assert config["applications"][0]["args"]["store"]["url"] == f"file://{tmp_path}/kept"
+
+
+def test_a_relative_queue_file_becomes_absolute_from_where_serve_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path, "applications: [{args: {queue: {url: 'sqlite:///q.db', lease_s: 7}}}]")
+    assert load_config(path, [])["applications"][0]["args"]["queue"] == {
+        "url": f"sqlite:///{tmp_path}/q.db",
+        "lease_s": 7,
+    }
+    assert load_config(path, ["queue.url=sqs://h/a/q"])["applications"][0]["args"]["queue"]["url"] == "sqs://h/a/q"
+
+
+def test_without_bulk_work_the_configuration_has_no_bulk_replica() -> None:
+    names = [entry["name"] for entry in load_config(default_config(), [])["applications"][0]["deployments"]]
+    without = load_config(default_config(), ["bulk.enabled=false"])["applications"][0]["deployments"]
+    assert "Bulk" in names
+    assert [entry["name"] for entry in without] == [name for name in names if name != "Bulk"]
+
+
+SECRETS = ["bulk.webhook_secret", "events.token", "events.hmac_secret"]
+
+
+@pytest.mark.parametrize("key", SECRETS)
+def test_a_secret_reaches_the_configuration_and_is_not_shown(key: str) -> None:
+    args = load_config(default_config(), [f"{key}=sesame-17"])["applications"][0]["args"]
+    settings = Settings.model_validate(args)
+    section, name = key.split(".")
+    assert getattr(getattr(settings, section), name).get_secret_value() == "sesame-17"
+    assert "sesame-17" not in repr(settings)
+
+
+@pytest.mark.parametrize("key", SECRETS)
+def test_a_secret_may_stand_in_the_environment(key: str) -> None:
+    settings = Settings.model_validate(apply_overrides({}, [f"{key}=env:OPEN"]))
+    section, name = key.split(".")
+    read = with_secrets(settings, {"OPEN": "sesame-17"})
+    assert getattr(getattr(read, section), name).get_secret_value() == "sesame-17"
+    with pytest.raises(ValueError, match=f"{key}.*OPEN"):
+        with_secrets(settings, {})
+
+
+@pytest.mark.parametrize("key", SECRETS)
+def test_an_empty_secret_is_refused(key: str) -> None:
+    with pytest.raises(ValidationError):
+        Settings.model_validate(apply_overrides({}, [f"{key}=''"]))
+
+
+@pytest.mark.parametrize(
+    ("route", "part"),
+    [
+        ("{source: s3://photos/a/, output: s3://photos/a/out/}", "overlap"),
+        ("{source: s3://photos/a/, output: s3://made/, recipe: nonesuch}", "nonesuch"),
+        ("{source: in, output: ftp://out/}", "ftp"),
+    ],
+)
+def test_a_route_that_cannot_work_stops_the_start(tmp_path: Path, route: str, part: str) -> None:
+    pairs = [
+        f"store.url=file://{tmp_path}/store",
+        f"bulk.routes=[{{source: s3://photos/ok/, output: s3://made/ok/}}, {route}]",
+    ]
+    with pytest.raises(ValueError, match=rf"number 2.*{part}"):
+        load_config(default_config(), pairs)
 
 
 @pytest.mark.parametrize("text", ["", "applications: []", "[1, 2]", "applications: 3"])

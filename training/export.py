@@ -1,6 +1,6 @@
 """Writes the packaged model: float16 weights of the running average and the card that says what they are.
 
-`python -m training.export WORK/checkpoint.pt --recipe R.toml --out mattehorn/models/weights --scores scores.json`.
+`python -m training.export WORK/checkpoint.pt --recipe R.toml --out mattehorn/models/weights --scores ecssd=e.json`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,11 @@ LICENCE_NOTE = (
     "for your own case, or train on your own photos with the recipe."
 )
 HOW_MEASURED = (
-    "Whole photos, fitted to 512 px, alpha scored at the file's size: IoU and Dice of alpha >= 0.5 against truth > "
-    "127, MAE and MSE over all pixels, means over photos. ecssd is the first 200 photos of ECSSD, alphamatting 13 "
-    "photos of the alphamatting.com training set, both never trained or tuned on; validation is one group in 20 of "
-    "the training sets, whose labels are partly the teacher's."
+    "`mattehorn evaluate` with this card: alpha scored at the file's size over all pixels, means over photos; IoU and "
+    "Dice at 0.5, median_iou, missed = photos with IoU under 0.3. ecssd is the first 200 photos of ECSSD, alphamatting "
+    "13 photos of the alphamatting.com training set, both never trained or tuned on."
 )
+SCORES = ("sad", "mse", "mad", "grad", "conn", "iou", "dice", "max_f")
 
 
 def export(
@@ -47,6 +48,9 @@ def export(
     parameters = sum(
         value.numel() for key, value in weights.items() if not key.endswith(("running_mean", "running_var"))
     )
+    starts = (
+        [f"{recipe.encoder.package}, which the encoder started from: {recipe.encoder.terms}"] if recipe.encoder else []
+    )
     card = {
         "name": recipe.card.name,
         "version": recipe.card.version,
@@ -63,7 +67,7 @@ def export(
         "licence": "Apache-2.0",
         "commercial_use": "unclear",
         "licence_note": " ".join(filter(None, (LICENCE_NOTE, recipe.card.notes))),
-        "training_sets": [f"{name}: {choice.terms}" for name, choice in recipe.sets.items()],
+        "training_sets": [f"{name}: {choice.terms}" for name, choice in recipe.sets.items()] + starts,
         "recipe": {"file": recipe_path.name, "sha256": recipe_sha256(recipe_path)},
         "samples_seen": document["samples"],
         "scores": scores | {"measured": HOW_MEASURED},
@@ -74,14 +78,28 @@ def export(
     return card
 
 
+def scores_of(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """What a card says of a set, from the JSON that `mattehorn evaluate --json` prints."""
+    means = {name: round(evaluation[name]["mean"], 4) for name in SCORES}
+    median = round(evaluation["iou"]["median"], 4)
+    return means | {"median_iou": median, "photos": evaluation["images"], "missed": evaluation["failures"]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--recipe", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--scores", type=Path, help='JSON: {"ecssd": {"iou": ..}, ..}; none yet: left empty')
+    parser.add_argument(
+        "--scores",
+        nargs="*",
+        default=[],
+        metavar="SET=FILE",
+        help="output of `mattehorn evaluate --json`; none yet: left out",
+    )
     arguments = parser.parse_args()
-    scores = json.loads(arguments.scores.read_text(encoding="utf-8")) if arguments.scores else {}
+    files = dict(pair.split("=", 1) for pair in arguments.scores)
+    scores = {name: scores_of(json.loads(Path(file).read_text(encoding="utf-8"))) for name, file in files.items()}
     card = export(load_recipe(arguments.recipe), arguments.recipe, arguments.checkpoint, arguments.out, scores)
     print(json.dumps(card, indent=2))
 

@@ -175,6 +175,7 @@ class Encoder:
     sha256: str
     frozen_rows: int
     rate_share: float
+    terms: str
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""One replica of the compose pool: decode in a thread, await matting, finish and store in a thread."""
+"""One replica of the compose pool: decode in a thread, await matting, finish and store in a thread.
+
+Bulk work has threads and memory of its own, less of both, so that an interactive photo never waits for one of its.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,21 @@ import asyncio
 import dataclasses
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import TypeVar
 
 import cv2
+import numpy as np
 import ray.exceptions
+from numpy.typing import NDArray
 from ray import serve
 from ray.serve.exceptions import BackPressureError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from deployments.calls import Answer, Failures, Job, Pool, Prediction, call_with_retries
+from deployments.calls import Answer, Failures, Full, Job, Lane, Pool, Prediction, call_with_retries
+from deployments.compose.lanes import Lanes, full_pause_s
 from deployments.compose.permits import Permits
 from mattehorn import telemetry
 from mattehorn.errors import DeadlineExceeded
@@ -44,57 +49,70 @@ class Compose:
         cv2.setNumThreads(1)  # parallel across photos, not within one
         self._settings, self._matting = settings, matting
         self._card = find_card(settings.model, settings.model_dir)
-        self._threads = ThreadPoolExecutor(settings.compose_threads, thread_name_prefix="pixels")
-        self._permits = Permits(settings.limits.megapixels_in_flight)
+        megapixels = settings.limits.megapixels_in_flight
+        self._permits = Permits(megapixels)
+        self._lanes = Lanes(settings.compose_threads, self._permits, megapixels)
+        self._bulk_at_matting = asyncio.Semaphore(max(2, settings.max_batch))  # a batch of each replica is on its way
         check_template(settings.store.key_template)
         self._store = open_store(settings.store)
-        self._in_work = 0
 
-    async def cut_out(self, job: Job) -> Answer:
-        """The answer to one job. Raises the library's errors, Overloaded, Unavailable or DeadlineExceeded."""
+    async def cut_out(self, job: Job) -> Answer | Full:
+        """The answer to one job; Full for bulk that finds no place here. Raises the library's errors, Overloaded,
+        Unavailable or DeadlineExceeded."""
+        if not self._lanes.has_place(job.lane):
+            return Full()
         limits = self._settings.limits
         megapixels = read_header(job.photo, limits).megapixels
         if job.background is not None:
             megapixels += read_header(job.background, limits).megapixels
-        self._count(+1)
-        try:
+        with self._lanes.place(job.lane):
             waited = perf_counter()
-            async with _until(job.deadline), self._permits.hold(megapixels):
+            async with _until(job.deadline), self._lanes.hold(megapixels, job.lane):
                 queue_ms = (perf_counter() - waited) * 1000
                 prepared = await self._in_thread(
-                    lambda: prepare(job.photo, job.options, self._card, limits, job.background)
+                    lambda: prepare(job.photo, job.options, self._card, limits, job.background), job.lane
                 )
                 prepared.stages.record("queue", queue_ms)
-                result = await self._matted(prepared, job.deadline)
+                result = await self._matted(prepared, job)
                 stored = await self._stored(job, result, prepared.stages)
             prepared.stages.report()
             return Answer(_with_asked_alpha(job, result), stored)
-        finally:
-            self._count(-1)
 
     async def describe(self) -> Pool:
         """What one matting replica says of itself; wakes a pool at zero."""
         pool: Pool = await self._matting.describe.remote()
         return pool
 
-    async def _matted(self, prepared: Prepared, deadline: float) -> Result:
+    async def _matted(self, prepared: Prepared, job: Job) -> Result:
         if prepared.fitted is None:
-            result = await self._in_thread(lambda: finish(prepared, None))
+            result = await self._in_thread(lambda: finish(prepared, None), job.lane)
             return dataclasses.replace(result, model=NO_MODEL)
-        pixels = prepared.fitted.pixels
-        prediction: Prediction = await call_with_retries(
-            lambda: self._matting.predict.remote(pixels), FAILURES, callee="Matting", deadline=deadline
-        )
+        async with self._bulk_at_matting if job.lane == "bulk" else nullcontext():
+            prediction = await self._predicted(prepared.fitted.pixels, job)
         prepared.stages.record("queue", prediction.queue_ms)
         prepared.stages.record("infer", prediction.infer_ms)
-        result = await self._in_thread(lambda: finish(prepared, prediction.alpha))
+        result = await self._in_thread(lambda: finish(prepared, prediction.alpha), job.lane)
         return dataclasses.replace(result, model=prediction.model)
+
+    async def _predicted(self, pixels: NDArray[np.uint8], job: Job) -> Prediction:
+        asked = 0
+        while True:
+            answer: Prediction | Full = await call_with_retries(
+                lambda: self._matting.predict.remote(pixels, job.lane),
+                FAILURES,
+                callee="Matting",
+                deadline=job.deadline,
+            )
+            if isinstance(answer, Prediction):
+                return answer
+            asked += 1
+            await asyncio.sleep(full_pause_s(asked))
 
     async def _stored(self, job: Job, result: Result, stages: Stages) -> StoredResult | None:
         if not job.options.store:
             return None
         with stages.timed("store"):
-            return await self._in_thread(lambda: self._save(job, result))
+            return await self._in_thread(lambda: self._save(job, result), job.lane)
 
     def _save(self, job: Job, result: Result) -> StoredResult:
         options = job.options
@@ -120,9 +138,9 @@ class Compose:
             now=datetime.now(UTC),
         )
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
+    async def _in_thread(self, work: Callable[[], T], lane: Lane = "interactive") -> T:
         """`work()` in a pixel thread. For a caller that left it is not begun, or its memory is held until it ends."""
-        task = self._threads.submit(work)
+        task = (await self._lanes.threads(lane)).submit(work)
         future = asyncio.wrap_future(task)
         try:
             return await asyncio.shield(future)
@@ -130,10 +148,6 @@ class Compose:
             if not task.cancel():
                 await asyncio.wait([future])
             raise
-
-    def _count(self, step: int) -> None:
-        self._in_work += step
-        telemetry.set_value(telemetry.QUEUE_IMAGES, self._in_work)
 
 
 @asynccontextmanager

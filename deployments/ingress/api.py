@@ -10,8 +10,10 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from deployments.ingress import answers, articles, errors, pages, schemas
+from deployments.ingress import answers, articles, errors, events_api, jobs_api, pages, schemas
 from deployments.ingress.bodies import Body, read_body
+from deployments.ingress.bulk_access import BulkAccess
+from deployments.ingress.event_gate import EventGate
 from deployments.ingress.jobs import Service, job_for, observe_total, require_model
 from deployments.ingress.middleware import BodyLimitMiddleware, RequestMiddleware
 from deployments.ingress.negotiate import Accept, parse_accept, require
@@ -35,11 +37,14 @@ def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
         redirect_slashes=False,  # a redirect is no answer of the contract, and would send a photo twice
     )
     errors.install(app)
-    app.add_middleware(BodyLimitMiddleware, limits=service.settings.limits)
+    app.add_middleware(BodyLimitMiddleware, limits=service.settings.limits, forms=jobs_api.FORMS)
     app.add_middleware(RequestMiddleware, serve_echoes_id=serve_echoes_id)  # the last is the outermost
     app.include_router(mattes_router(service))
     app.include_router(results_router(service))
     app.include_router(articles.router(service))
+    bulk = BulkAccess(service.settings)
+    app.include_router(jobs_api.router(service.settings, bulk))
+    app.include_router(events_api.router(EventGate(service.settings.events), bulk))
     app.include_router(status_router(service))
     pages.mount(app)
     return app

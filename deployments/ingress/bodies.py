@@ -63,6 +63,22 @@ async def read_body(request: Request, limits: Limits) -> Body:
     )
 
 
+async def read_within(request: Request, most: int, what: str) -> bytes:
+    """The whole body, of at most `most` bytes. Raises BodyTooLarge at once where its length is announced, else when
+    the limit has come; `what` names it."""
+    announced = request.headers.get("content-length", "")
+    body = bytearray()
+    too_large = announced.isascii() and announced.isdigit() and (len(announced) > 18 or int(announced) > most)
+    if not too_large:
+        async for chunk in request.stream():
+            body += chunk
+            if too_large := len(body) > most:
+                break
+    if too_large:
+        raise BodyTooLarge(f"{what} has at most {most} bytes; this one has more.")
+    return bytes(body)
+
+
 async def read_form(request: Request, limits: Limits, *, ignore_other_files: bool = False) -> Body:
     """A multipart body: the photo under one of IMAGE_PARTS, `background_file`, and text fields. Every other file part,
     with `ignore_other_files` also a background, is refused or left aside."""

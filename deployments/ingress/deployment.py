@@ -34,7 +34,8 @@ _DESCRIBE_TIMEOUT_S = 5.0
 class Ingress:
     """Speaks HTTP; sends encoded bytes to compose and nothing else."""
 
-    def __init__(self, settings: Settings, compose: DeploymentHandle) -> None:
+    def __init__(self, settings: Settings, compose: DeploymentHandle, bulk: DeploymentHandle | None = None) -> None:
+        """`bulk` is not called: the application has it because its root, this one, leads to it."""
         telemetry.use_ray()
         self.settings, self._compose = settings, compose
         self.store = open_store(settings.store)

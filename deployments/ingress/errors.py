@@ -26,8 +26,26 @@ _BY_STATUS: dict[int, type[MattehornError]] = {
     415: errors.UnsupportedMediaType,
 }
 
+# What only HTTP knows. A key is a token or a signature (contract 1.6).
 
-class _Json(JSONResponse):
+
+class MissingKey(MattehornError):
+    code, status = "missing_key", 401
+
+
+class InvalidKey(MattehornError):
+    code, status = "invalid_key", 401
+
+
+class Forbidden(MattehornError):
+    code, status = "forbidden", 403
+
+
+class JobNotFound(errors.NotFound):
+    code = "job_not_found"
+
+
+class SafeJson(JSONResponse):
     def render(self, content: Any) -> bytes:
         """UTF-8; what a caller sent of half surrogates, which UTF-8 cannot hold, as JSON's own escapes."""
         return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
@@ -45,7 +63,9 @@ def error_response(error: MattehornError) -> JSONResponse:
         "request_id": REQUEST_ID.get(),
     }
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    return _Json({"error": body}, error.status, headers)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return SafeJson({"error": body}, error.status, headers)
 
 
 class UnforeseenMiddleware:
@@ -88,7 +108,10 @@ def install(app: FastAPI) -> None:
         return response
 
     async def validation(request: Request, error: Exception) -> JSONResponse:
-        return error_response(errors.OptionError("A path or query value is not valid; see /docs."))
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        name = str(first["loc"][-1])[:80]
+        return error_response(errors.OptionError(f"{name} is not valid: {first['msg']}; see /docs.", field=name))
 
     async def left(request: Request, error: Exception) -> JSONResponse:
         return error_response(errors.InvalidBody("The client left before its body was complete."))

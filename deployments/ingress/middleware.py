@@ -10,7 +10,10 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass
+from types import MappingProxyType
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -76,50 +79,70 @@ class RequestMiddleware:
             log.info("request route=%s status=%s seconds=%.4f", route, status, took, extra=fields)
 
 
-class BodyLimitMiddleware:
-    """Raises BodyTooLarge or UploadTimeout from `receive`, so that the route's own error answer is sent."""
+@dataclass(frozen=True)
+class Bounds:
+    """Of one body: bytes, and seconds for it to arrive."""
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
-        self._app, self._limits = app, limits
+    body_bytes: int
+    upload_s: float
+
+
+class BodyLimitMiddleware:
+    """Raises BodyTooLarge or UploadTimeout from `receive`, so that the route's own error answer is sent.
+
+    `forms` has bounds of their own for the multipart bodies of some paths.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits, forms: Mapping[str, Bounds] = MappingProxyType({})) -> None:
+        self._app, self._limits, self._forms = app, limits, forms
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        allowed = self._allowed(Headers(scope=scope))
+        bounds = self._bounds(scope)
+        allowed = _allowed(Headers(scope=scope), bounds)
         declared = _declared(Headers(scope=scope))
-        ends = asyncio.get_running_loop().time() + self._limits.upload_s
+        ends = asyncio.get_running_loop().time() + bounds.upload_s
         seen = 0
         complete = False
 
         async def limited() -> Message:
             nonlocal seen, complete
             if declared > allowed:
-                raise self._too_large(f"{declared} bytes are announced", allowed)
+                raise _too_large(f"{declared} bytes are announced", bounds)
             try:
                 # after the last byte `receive` waits for the client to leave: no upload, no limit
                 async with asyncio.timeout_at(None if complete else ends):
                     message = await receive()
             except TimeoutError:
                 raise UploadTimeout(
-                    f"The body was not complete after {self._limits.upload_s:g} s; send it faster or smaller."
+                    f"The body was not complete after {bounds.upload_s:g} s; send it faster or smaller."
                 ) from None
             if message["type"] == "http.request":
                 complete = not message.get("more_body", False)
                 seen += len(message.get("body", b""))
                 telemetry.add(telemetry.BYTES, len(message.get("body", b"")), direction="in")
                 if seen > allowed:
-                    raise self._too_large(f"more than {allowed} bytes came", allowed)
+                    raise _too_large(f"more than {allowed} bytes came", bounds)
             return message
 
         await self._app(scope, limited, send)
 
-    def _allowed(self, headers: Headers) -> int:
-        json_body = headers.get("content-type", "").lower().startswith(("application/json", "application/x-www-form"))
-        return int(self._limits.body_bytes * (_BASE64_GROWTH if json_body else 1)) + _SLACK
+    def _bounds(self, scope: Scope) -> Bounds:
+        own = self._forms.get(scope["path"])
+        if own is not None and Headers(scope=scope).get("content-type", "").lower().startswith("multipart/form-data"):
+            return own
+        return Bounds(self._limits.body_bytes, self._limits.upload_s)
 
-    def _too_large(self, came: str, allowed: int) -> BodyTooLarge:
-        return BodyTooLarge(f"The body is too large: {came}; allowed are {self._limits.body_bytes} bytes.")
+
+def _allowed(headers: Headers, bounds: Bounds) -> int:
+    json_body = headers.get("content-type", "").lower().startswith(("application/json", "application/x-www-form"))
+    return int(bounds.body_bytes * (_BASE64_GROWTH if json_body else 1)) + _SLACK
+
+
+def _too_large(came: str, bounds: Bounds) -> BodyTooLarge:
+    return BodyTooLarge(f"The body is too large: {came}; allowed are {bounds.body_bytes} bytes.")
 
 
 def _declared(headers: Headers) -> int:

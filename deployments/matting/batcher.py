@@ -2,6 +2,9 @@
 
 A lone request starts at once; while a batch runs, what arrives waits in one line and becomes the next batch. A
 collecting timer (serve.batch) instead freezes small batches while the device is busy: docs/adr/0003 has the figures.
+
+There are two lines. Interactive pictures go first, at every batch's border; bulk pictures take what they leave, and
+one batch a second in any case.
 """
 
 from __future__ import annotations
@@ -12,14 +15,22 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deployments.calls import LANES, Lane
+
 Pixels = NDArray[np.uint8]
 Mattes = NDArray[np.uint8]
+
+BULK_AT_LEAST_S = 1.0  # between bulk batches while interactive pictures wait all the time: slow, but never stopped
+
+
+class NoRoom(Exception):
+    """The bulk line is as long as it may be; try again."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +47,16 @@ class Batched:
 class _Waiting:
     pixels: Pixels
     future: asyncio.Future[Batched]
-    since: float = field(default_factory=time.perf_counter)
+    since: float
+    lane: Lane
 
 
 class DrainBatcher:
     """Runs `predict` on [N, H, W, 3] stacks of whatever waits, at most `max_batch`, one batch at a time.
 
-    `executor` has one thread. `on_batch` hears the size of each batch, `on_depth` the number waiting or in work.
+    A batch is of one lane. One of bulk has at most `bulk_batch` pictures (None: as many), for that is what an
+    interactive picture waits for; the bulk line holds 2 x max_batch, so that it never takes the replica's every place.
+    `executor` has one thread, and so has `bulk_executor` (None: the same), whose priority may be lower. `on_batch` hears the size of each batch, `on_depth` the number waiting or in work.
     """
 
     def __init__(
@@ -51,19 +65,29 @@ class DrainBatcher:
         executor: Executor,
         max_batch: int,
         *,
+        bulk_batch: int | None = None,
+        bulk_executor: Executor | None = None,
         on_batch: Callable[[int], None] = lambda size: None,
         on_depth: Callable[[int], None] = lambda depth: None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._predict, self._executor, self._max_batch = predict, executor, max_batch
+        self._predict, self._clock = predict, clock
+        self._executors: dict[Lane, Executor] = {"interactive": executor, "bulk": bulk_executor or executor}
+        self._most: dict[Lane, int] = {"interactive": max_batch, "bulk": bulk_batch or max_batch}
+        self._bulk_line = 2 * max_batch
+        self._bulk_ran = 0.0
         self._on_batch, self._on_depth = on_batch, on_depth
-        self._waiting: deque[_Waiting] = deque()
+        self._lines: dict[Lane, deque[_Waiting]] = {lane: deque() for lane in LANES}
         self._in_work: list[_Waiting] = []
         self._worker: asyncio.Task[None] | None = None
 
-    async def submit(self, pixels: Pixels) -> Batched:
-        """The alpha of uint8 [H, W, 3]. Raises what `predict` raised for this picture alone."""
-        item = _Waiting(pixels, asyncio.get_running_loop().create_future())
-        self._waiting.append(item)
+    async def submit(self, pixels: Pixels, lane: Lane = "interactive") -> Batched:
+        """The alpha of uint8 [H, W, 3]. Raises NoRoom for bulk, and what `predict` raised for this picture alone."""
+        line = self._lines[lane]
+        if lane == "bulk" and sum(not item.future.done() for item in line) >= self._bulk_line:
+            raise NoRoom
+        item = _Waiting(pixels, asyncio.get_running_loop().create_future(), self._clock(), lane)
+        line.append(item)
         self._report_depth()
         if self._worker is None or self._worker.done():
             # an empty context: the worker serves many requests and must not carry the first one's
@@ -72,11 +96,11 @@ class DrainBatcher:
 
     def oldest_wait_s(self) -> float:
         """Seconds that the oldest picture has waited or been in work; 0 when idle."""
-        oldest = [*self._in_work[:1], *islice(self._waiting, 1)]
-        return time.perf_counter() - min(item.since for item in oldest) if oldest else 0.0
+        oldest = [*self._in_work[:1], *(item for line in self._lines.values() for item in islice(line, 1))]
+        return self._clock() - min(item.since for item in oldest) if oldest else 0.0
 
     async def _drain(self) -> None:
-        while self._waiting:
+        while any(self._lines.values()):
             items = self._take()
             if not items:
                 continue
@@ -88,25 +112,37 @@ class DrainBatcher:
                 self._report_depth()
 
     def _take(self) -> list[_Waiting]:
-        """The oldest picture and those of its shape that follow it, at most `max_batch`; who left is dropped."""
+        """The next lane's oldest picture and those of its shape that follow it; who left is dropped."""
+        lane = self._next_lane()
+        line = self._lines[lane]
         taken: list[_Waiting] = []
         kept: deque[_Waiting] = deque()
-        while self._waiting and len(taken) < self._max_batch:
-            item = self._waiting.popleft()
+        while line and len(taken) < self._most[lane]:
+            item = line.popleft()
             if item.future.done():
                 continue
             if taken and item.pixels.shape != taken[0].pixels.shape:
                 kept.append(item)
             else:
                 taken.append(item)
-        self._waiting.extendleft(reversed(kept))
+        line.extendleft(reversed(kept))
+        if lane == "bulk" and taken:
+            self._bulk_ran = self._clock()
         return taken
+
+    def _next_lane(self) -> Lane:
+        """Interactive, unless there is none, or bulk has had to wait for too long."""
+        bulk = self._lines["bulk"]
+        if not bulk or not self._lines["interactive"]:
+            return "bulk" if bulk else "interactive"
+        waited = self._clock() - max(bulk[0].since, self._bulk_ran)
+        return "bulk" if waited >= BULK_AT_LEAST_S else "interactive"
 
     async def _run(self, items: Sequence[_Waiting]) -> None:
         """One batch; when it fails, each picture alone, so that one cannot spoil the others'."""
-        started = time.perf_counter()
+        started = self._clock()
         try:
-            mattes = await self._forward([item.pixels for item in items])
+            mattes = await self._forward([item.pixels for item in items], items[0].lane)
         except Exception as error:
             if len(items) == 1:
                 _settle(items[0], error)
@@ -114,22 +150,22 @@ class DrainBatcher:
             for item in items:
                 await self._run([item])
             return
-        took = (time.perf_counter() - started) * 1000
+        took = (self._clock() - started) * 1000
         for item, alpha in zip(items, mattes, strict=True):
             _settle(item, Batched(alpha, (started - item.since) * 1000, took, len(items)))
         self._on_batch(len(items))  # last: a listener's failure must not keep the answers
 
-    async def _forward(self, pixels: list[Pixels]) -> list[Mattes]:
+    async def _forward(self, pixels: list[Pixels], lane: Lane) -> list[Mattes]:
         def work() -> list[Mattes]:
             mattes = self._predict(np.stack(pixels))
             if len(mattes) != len(pixels):
                 raise RuntimeError(f"the model gave {len(mattes)} mattes for {len(pixels)} pictures")
             return list(mattes)
 
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        return await asyncio.get_running_loop().run_in_executor(self._executors[lane], work)
 
     def _report_depth(self) -> None:
-        self._on_depth(len(self._waiting) + len(self._in_work))
+        self._on_depth(sum(map(len, self._lines.values())) + len(self._in_work))
 
 
 def _settle(item: _Waiting, outcome: Batched | Exception) -> None:

@@ -10,8 +10,9 @@ import ray
 from numpy.typing import NDArray
 from ray import serve
 
-from deployments.calls import Pool, Prediction
-from deployments.matting.batcher import DrainBatcher
+from deployments.calls import Full, Lane, Pool, Prediction
+from deployments.matting.batcher import DrainBatcher, NoRoom
+from deployments.yielding import yielding_threads
 from mattehorn import telemetry
 from mattehorn.alpha import to_uint8
 from mattehorn.errors import ModelError
@@ -43,13 +44,18 @@ class Matting:
             self._predict,
             ThreadPoolExecutor(1, thread_name_prefix="device"),
             settings.max_batch,
+            bulk_batch=1 if device == "cpu" else None,  # a second picture only doubles what others wait for
+            bulk_executor=yielding_threads(1, "bulk-device") if device == "cpu" else None,
             on_batch=lambda size: telemetry.observe(telemetry.BATCH_SIZE, size),
             on_depth=lambda depth: telemetry.set_value(telemetry.QUEUE_IMAGES, depth),
         )
 
-    async def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
-        """Alpha uint8 [H, W] of uint8 RGB [H, W, 3] at network size."""
-        done = await self._batcher.submit(pixels)
+    async def predict(self, pixels: NDArray[np.uint8], lane: Lane = "interactive") -> Prediction | Full:
+        """Alpha uint8 [H, W] of uint8 RGB [H, W, 3] at network size; Full for bulk that has to come again."""
+        try:
+            done = await self._batcher.submit(pixels, lane)
+        except NoRoom:
+            return Full()
         return Prediction(done.alpha, done.queue_ms, done.infer_ms, done.batch_size, self._model.card.id)
 
     async def describe(self) -> Pool:

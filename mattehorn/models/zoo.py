@@ -19,7 +19,7 @@ from mattehorn.errors import ModelError, UnknownModel
 from mattehorn.models import fake, supplied
 from mattehorn.models.base import ModelCard
 
-DEFAULT = "mattehorn-slim"
+DEFAULT = "mattehorn-base"
 _SUFFIXES = {"torch": ".safetensors", "onnx": ".onnx"}
 # a name becomes a file's name: no folders, no "..", none of the signs that follow a name
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -148,7 +148,7 @@ def test_the_object_store_has_bounded_shared_memory(group: str) -> None:
     assert volume["emptyDir"]["sizeLimit"] == "2Gi"
 
 
-@pytest.mark.parametrize(("group", "slowest"), [("cpu", ("Ingress", "Compose")), ("gpu-spot", ("Matting",))])
+@pytest.mark.parametrize(("group", "slowest"), [("cpu", ("Ingress", "Compose", "Bulk")), ("gpu-spot", ("Matting",))])
 def test_a_pod_outlives_the_graceful_shutdown_of_its_replicas(group: str, slowest: tuple[str, ...]) -> None:
     waits = [_deployments()[name]["graceful_shutdown_timeout_s"] for name in slowest]
     assert _groups()[group]["template"]["spec"]["terminationGracePeriodSeconds"] >= max(waits)
@@ -166,9 +166,10 @@ def test_the_groups_have_room_for_every_replica() -> None:
     gpu_pods = groups["gpu-spot"]["maxReplicas"] + groups["gpu-ondemand"]["maxReplicas"]
     assert deployments["Matting"]["autoscaling_config"]["max_replicas"] == gpu_pods
     cores = groups["cpu"]["maxReplicas"] * int(groups["cpu"]["rayStartParams"]["num-cpus"])
-    ingress = deployments["Ingress"]["num_replicas"] * deployments["Ingress"]["ray_actor_options"]["num_cpus"]
+    fixed = (deployments["Ingress"], deployments["Bulk"])
+    needed = sum(each["num_replicas"] * each["ray_actor_options"]["num_cpus"] for each in fixed)
     compose = deployments["Compose"]["autoscaling_config"]["max_replicas"]
-    assert ingress + compose * deployments["Compose"]["ray_actor_options"]["num_cpus"] <= cores
+    assert needed + compose * deployments["Compose"]["ray_actor_options"]["num_cpus"] <= cores
     assert groups["cpu"]["minReplicas"] >= deployments["Ingress"]["num_replicas"]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deployments.compose.lanes import BULK_AT_ONCE
 from infra.k8s import render
 from mattehorn.settings import Settings
 from tests.infra.serve_config_lint import problems
@@ -26,6 +27,8 @@ _MAY_DIFFER = (
     "http_options.host",
     "applications.mattehorn.args.max_batch",
     "applications.mattehorn.args.store.*",
+    "applications.mattehorn.args.queue.*",
+    "applications.mattehorn.args.bulk.in_flight",
     "applications.mattehorn.deployments.*.num_replicas",
     "applications.mattehorn.deployments.*.max_replicas_per_node",
     "applications.mattehorn.deployments.*.ray_actor_options.num_cpus",
@@ -173,9 +176,14 @@ def test_only_the_serve_config_of_the_manifest_is_rewritten() -> None:
 
 
 @_EVERY_CONFIG
-def test_a_matting_replica_takes_two_full_batches(config: Any) -> None:
+def test_a_matting_replica_takes_a_batch_beside_the_most_that_bulk_may_hold(config: Any) -> None:
     settings = Settings.model_validate(config()["applications"][0].get("args", {}))
-    assert _deployment(config(), "Matting")["max_ongoing_requests"] >= 2 * settings.max_batch
+    assert _deployment(config(), "Matting")["max_ongoing_requests"] >= 4 * settings.max_batch
+
+
+@_EVERY_CONFIG
+def test_half_of_a_compose_replicas_places_stay_free_of_bulk(config: Any) -> None:
+    assert _deployment(config(), "Compose")["max_ongoing_requests"] >= 2 * BULK_AT_ONCE
 
 
 def test_the_gpu_image_asks_for_a_gpu() -> None:
@@ -196,6 +204,11 @@ def test_results_of_a_cluster_do_not_lie_in_a_pod() -> None:
     assert settings.store.url.startswith("s3://")
 
 
+def test_the_queue_of_a_cluster_does_not_lie_in_a_pod() -> None:
+    settings = Settings.model_validate(_cluster()["applications"][0]["args"])
+    assert settings.queue.url.startswith("sqs://")
+
+
 def _paths_named() -> list[str]:
     application = _base()["applications"][0]
     policies = (d.get("autoscaling_config", {}).get("policy", {}) for d in application["deployments"])
@@ -211,5 +224,5 @@ def test_what_the_config_imports_exists(path: str) -> None:
     assert name in defined
 
 
-def test_the_deployments_of_the_config_are_the_three_of_the_service() -> None:
-    assert [d["name"] for d in _base()["applications"][0]["deployments"]] == ["Ingress", "Compose", "Matting"]
+def test_the_deployments_of_the_config_are_the_four_of_the_service() -> None:
+    assert [d["name"] for d in _base()["applications"][0]["deployments"]] == ["Ingress", "Compose", "Matting", "Bulk"]

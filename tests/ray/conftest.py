@@ -1,5 +1,5 @@
-"""The S3 server of the store's tests, for a service that keeps its results there."""
+"""The S3 servers of the store's tests, for services and jobs that keep their results there."""
 
-from tests.s3.conftest import swift_s3
+from tests.s3.conftest import moto_s3, set_keys, swift_s3
 
-__all__ = ["swift_s3"]
+__all__ = ["moto_s3", "set_keys", "swift_s3"]

@@ -7,6 +7,7 @@ import select
 import socket
 import subprocess
 import time
+import zipfile
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -183,6 +184,24 @@ def test_a_real_prometheus_reads_the_service_in_one_scrape(service: Running, tmp
     finally:
         process.terminate()
         process.wait(30)
+
+
+def test_a_batch_is_uploaded_followed_live_and_fetched_as_a_zip(service: Running) -> None:
+    files = [("files", (f"{hue}.jpg", photo(hue))) for hue in range(3)]
+    with httpx.Client(base_url=service.url, timeout=120) as client:
+        answer = client.post("/v1/jobs", files=files, data={"recipe": "transparent-web"})
+        assert answer.status_code == 202, answer.text
+        url = answer.headers["Location"]
+        with client.stream("GET", f"{url}/events") as stream:
+            data = [line.removeprefix("data: ") for line in stream.iter_lines() if line.startswith("data: ")]
+        assert (json.loads(data[-1])["state"], json.loads(data[-1])["success"]) == ("succeeded", 3)
+        archive = zipfile.ZipFile(BytesIO(client.get(f"{url}/results.zip").content))
+        names = sorted(archive.namelist())
+        assert [name.split("_")[0] for name in names] == ["00001", "00002", "00003", "errors.json"]
+        with Image.open(BytesIO(archive.read(names[0]))) as picture:
+            assert (picture.format, picture.size, picture.mode) == ("WEBP", (160, 120), "RGBA")
+        refused = client.post("/v1/events/s3", json={})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")
 
 
 def _query(url: str, expression: str) -> float:

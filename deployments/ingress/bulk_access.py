@@ -1,0 +1,92 @@
+"""The ingress's side of bulk work: jobs and their queue, opened at the first use, on threads of their own.
+
+What it is not: it works on no photo; the bulk deployment does. Called by the routes of jobs and of events. A store or
+a queue that is away makes these routes answer 503 and leaves the others alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from deployments.bulk.parts import make_jobs, make_places
+from deployments.ingress.errors import Forbidden, JobNotFound
+from mattehorn.bulk.job_spec import JobSpec
+from mattehorn.bulk.jobs import Jobs
+from mattehorn.errors import NotFound, QueueUnavailable, Unavailable
+from mattehorn.queue_interface import REFUSED_RETRY_S, Queue
+from mattehorn.queues import open_queue
+from mattehorn.settings import Settings
+
+log = logging.getLogger("ray.serve")
+
+T = TypeVar("T")
+
+THREADS = 8  # a slow store holds up jobs, not the threads that signed URLs and stored results need
+
+
+class BulkAccess:
+    """One per ingress replica."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="bulk-http")
+        self._opening = threading.Lock()
+        self._opened: tuple[Jobs, Queue] | None = None
+
+    def require_enabled(self) -> None:
+        """Raises Forbidden where the operator has switched bulk work off."""
+        if not self._settings.bulk.enabled:
+            raise Forbidden("Bulk work is switched off here (bulk.enabled); ask the operator.")
+
+    async def ask(self, call: Callable[[Jobs], T]) -> T:
+        """`call(jobs)`, in a thread. Raises JobNotFound, StoreUnavailable, QueueUnavailable, and what `call` does."""
+        try:
+            return await self.in_thread(lambda: call(self._open()[0]))
+        except NotFound as error:
+            raise JobNotFound(error.message) from None
+
+    async def submit(self, body: dict[str, Any], job: str) -> JobSpec:
+        """The job with the id `job`. One that could not be queued is withdrawn: its caller asks again, for another."""
+
+        def work(jobs: Jobs) -> JobSpec:
+            try:
+                return jobs.submit(body, job=job)
+            except Unavailable:
+                with suppress(NotFound, Unavailable):  # not there yet, or away too: then it stays, and does nothing
+                    jobs.cancel(job)
+                raise
+
+        return await self.ask(work)
+
+    async def enqueue(self, body: str) -> None:
+        """Durable when it returns. Raises QueueUnavailable, QueueMessageError."""
+        await self.in_thread(lambda: self._open()[1].send_many([body]))
+
+    async def in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+
+    def start(self, call: Callable[..., T], *arguments: Any) -> Future[T]:
+        """`call(jobs, *arguments)` in a thread, for a caller that may not wait: its request may be cancelled."""
+        return self._threads.submit(lambda: call(self._open()[0], *arguments))
+
+    def _open(self) -> tuple[Jobs, Queue]:
+        with self._opening:
+            if self._opened is None:
+                places, queue = make_places(self._settings), self._open_queue()
+                self._opened = make_jobs(self._settings, places, queue), queue
+            return self._opened
+
+    def _open_queue(self) -> Queue:
+        try:
+            return open_queue(**self._settings.queue.model_dump())
+        except ValueError as error:
+            log.error("bulk_queue_cannot_be_opened reason=%s", error)
+            raise QueueUnavailable(
+                "The queue cannot be opened; the log says why.", retry_after_s=REFUSED_RETRY_S
+            ) from error

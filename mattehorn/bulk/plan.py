@@ -1,0 +1,103 @@
+"""The values of bulk work on one photo: the plan for it, what the service answers, and what became of it.
+
+What it is not: it does nothing; item.py does. Called by item.py, worker.py, shard.py and the manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+from mattehorn.bulk import keys
+from mattehorn.bulk.places import Place
+from mattehorn.events import ObjectRef
+from mattehorn.options import Options
+from mattehorn.quality import Quality
+from mattehorn.recipe import Recipe
+
+Status = Literal["done", "skipped", "gone", "superseded", "error", "loop"]
+SOURCE_BYTES = 100 * 2**20  # far above any photo within the pixel limit; `limits.body_bytes` is about uploads
+
+
+class CutOutResult(Protocol):
+    """What bulk work needs of a result; pipeline.Result has it."""
+
+    @property
+    def data(self) -> bytes: ...
+    @property
+    def content_type(self) -> str: ...
+    @property
+    def extension(self) -> str: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def quality(self) -> Quality: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def timings_ms(self) -> Mapping[str, float]: ...
+
+
+CutOut = Callable[[bytes, Options], Awaitable[CutOutResult]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What becomes of a photo. `model` is keys.model_digest(), `output` a folder; `job` and its birth `run` in jobs."""
+
+    recipe: Recipe
+    output: Place
+    model: str
+    job: str | None = None
+    run: datetime | None = None
+    max_source_bytes: int = SOURCE_BYTES
+
+    @cached_property
+    def options(self) -> Options:
+        return self.recipe.bulk_options()
+
+    @cached_property
+    def recipe_hash(self) -> str:
+        return self.recipe.hash
+
+    def identity(self, version: str) -> str:
+        return keys.identity(version, self.model, self.recipe_hash)
+
+    def result(self, key: str, h: str) -> str:
+        """The result's whole key. Raises StoreKeyError."""
+        ext = keys.extension(self.options)
+        relative = keys.output_key(
+            self.recipe.key_template, key, h, ext, sku=self.options.sku, job=self.job, run=self.run
+        )
+        return self.output.below(relative).key
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one photo. `output` is a whole key in the plan's bucket, of the result or of the error's record.
+
+    `first`: this call created that object. `own`: a skipped result that the same job made earlier. Sides in px, `size`
+    in bytes, `seconds` from the first look to the end.
+    """
+
+    ref: ObjectRef
+    status: Status
+    version: str = ""
+    output: str | None = None
+    first: bool = False
+    own: bool = False
+    sha256: str | None = None
+    size: int | None = None
+    width: int | None = None
+    height: int | None = None
+    model: str | None = None
+    quality: Mapping[str, Any] | None = None
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    code: str | None = None
+    reason: str | None = None

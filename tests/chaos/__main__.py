@@ -1,0 +1,96 @@
+"""`make chaos`: bulk work under faults on the real service, with moto's and with Swift's S3; prints what was counted.
+
+Each scenario of scenarios.py, then a full stop and restart. Exit code 1 when anything does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.chaos.scenarios import KILLS_LEAST, SCENARIOS, Result, Run, check, stopped
+from tests.chaos.world import KEYS, World, made_world
+
+IMAGES = 100  # of a scenario
+KILL_IMAGES = 300
+STOP = "stop"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--store", choices=["moto", "swift"], action="append", help="default: both")
+    parser.add_argument("--only", choices=[*SCENARIOS, STOP], action="append", help="default: all")
+    parser.add_argument("--images", type=int, help=f"of each scenario; default {IMAGES}, {KILL_IMAGES} for kills")
+    parser.add_argument("--seed", type=int, default=4, help="of the order of events and of who is killed")
+    options = parser.parse_args(arguments)
+    set_keys()
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # moto writes a line for each request
+    failed = 0
+    with tempfile.TemporaryDirectory(prefix="mattehorn-chaos-") as folder:
+        for store in options.store or ["moto", "swift"]:
+            place = Path(folder) / store
+            place.mkdir()
+            with made_world(store, place) as world:
+                failed += _all(world, place, options)
+    print("all held" if not failed else f"{failed} scenarios failed", flush=True)
+    return 1 if failed else 0
+
+
+def set_keys() -> None:
+    """The servers' keys for this process, and no set-up of this machine's own."""
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION"):
+        os.environ.pop(name, None)
+    os.environ.update(
+        AWS_ACCESS_KEY_ID=KEYS[0],
+        AWS_SECRET_ACCESS_KEY=KEYS[1],
+        AWS_CONFIG_FILE=os.devnull,
+        AWS_SHARED_CREDENTIALS_FILE=os.devnull,
+        AWS_EC2_METADATA_DISABLED="true",
+        NO_PROXY="127.0.0.1,localhost",
+    )
+
+
+def _all(world: World, folder: Path, options: argparse.Namespace) -> int:
+    """How many scenarios failed."""
+    names = [name for name in SCENARIOS if not options.only or name in options.only]
+    failed = 0
+    if names:
+        with world.service(folder) as service:
+            for name in names:
+                images = options.images or (KILL_IMAGES if name == "kills" else IMAGES)
+                run = Run(world, name, images, random.Random(options.seed), service)
+                began = time.monotonic()
+                SCENARIOS[name](run)
+                failed += not report(run, check(run, exactly_one_create=world.name == "moto"), began)
+    if not options.only or STOP in options.only:
+        began = time.monotonic()
+        run = Run(world, STOP, options.images or IMAGES, random.Random(options.seed))
+        stopped(run, lambda: world.service(folder))
+        failed += not report(run, check(run, exactly_one_create=world.name == "moto"), began)
+    return failed
+
+
+def report(run: Run, result: Result, began: float) -> bool:
+    """Prints one scenario's counts; whether all held."""
+    killed = sum(number for what, number in run.happened.items() if what.startswith("killed"))
+    problems = list(result.problems)
+    if run.name == "kills" and killed < KILLS_LEAST:
+        problems.append(f"only {killed} processes were killed; the scenario asks for {KILLS_LEAST}")
+    verdict = "held" if not problems else "FAILED"
+    print(f"{run.world.name} {run.name}: {verdict} after {time.monotonic() - began:.0f} s", flush=True)
+    for title, counts in (("did", dict(sorted(run.happened.items()))), ("got", result.counts)):
+        print(f"    {title}: " + ", ".join(f"{what} {number}" for what, number in counts.items()), flush=True)
+    for problem in problems:
+        print(f"    PROBLEM: {problem}", flush=True)
+    return not problems
+
+
+if __name__ == "__main__":
+    sys.exit(main())

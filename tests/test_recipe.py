@@ -1,0 +1,116 @@
+"""Recipes: what they take, and the hash that every bulk key rests on."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from typing import Any
+
+import pytest
+
+from mattehorn.errors import OptionError, UnknownOption
+from mattehorn.recipe import PRESETS, Recipe, find_recipe, parse_recipe
+
+
+def test_the_hash_is_over_canonical_json() -> None:
+    recipe = Recipe("a", 1, {"output": "alpha", "format": "png"})
+    text = '{"key_template":"{key}.{h}.{ext}","name":"a","options":{"format":"png","output":"alpha"},"version":1}'
+    assert recipe.hash == hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "hash"),
+    [
+        ("transparent-web@1", "410ad765f5807f45f4285bc517f913df764de9be9900409cac8491e34092f838"),
+        ("marketplace-white@1", "434f03ce6eb1fa1ea9ad968636f3b38aa64e56b3687fd6145e0fbb03c2c09125"),
+    ],
+)
+def test_a_presets_hash_never_changes_or_a_bucket_would_be_done_again(name: str, hash: str) -> None:
+    assert find_recipe(name).hash == hash
+
+
+def test_the_same_wish_has_one_hash_however_it_is_written() -> None:
+    first = Recipe("a", 1, {"encode_quality": "90", "format": "JPEG", "output": "composite"})
+    second = Recipe("a", 1, {"output": "composite", "format": "jpg", "encode_quality": 90})
+    assert first.hash == second.hash
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Recipe("b", 1, {"output": "alpha"}),
+        Recipe("a", 2, {"output": "alpha"}),
+        Recipe("a", 1, {"output": "cutout"}),
+        Recipe("a", 1, {"output": "alpha", "format": "webp"}),
+        Recipe("a", 1, {"output": "alpha"}, "{stem}.{h}.{ext}"),
+    ],
+)
+def test_any_difference_gives_another_hash(other: Recipe) -> None:
+    assert other.hash != Recipe("a", 1, {"output": "alpha"}).hash
+
+
+def test_options_of_a_job_go_over_the_recipes_and_change_its_hash() -> None:
+    recipe = find_recipe("transparent-web")
+    changed = recipe.with_options({"encode_quality": 80})
+    assert changed.options == {"output": "cutout", "format": "webp", "encode_quality": 80}
+    assert changed.hash != recipe.hash
+    assert recipe.with_options({}) is recipe
+    assert recipe.with_options({"sku": "", "roi": None}) is recipe
+
+
+def test_a_preset_is_found_with_and_without_its_version() -> None:
+    assert find_recipe("marketplace-white") == find_recipe("marketplace-white@1")
+    assert find_recipe("marketplace-white").bulk_options().background_color == "#ffffff"
+
+
+@pytest.mark.parametrize("name", ["", "nothing", "transparent-web@2", "transparent-web@01", "@1"])
+def test_an_unknown_recipe_is_refused_with_those_there_are(name: str) -> None:
+    with pytest.raises(OptionError, match="transparent-web@1"):
+        find_recipe(name)
+
+
+@pytest.mark.parametrize("option", ["store", "store_source", "inline", "include", "name"])
+def test_options_that_only_an_answer_has_are_refused(option: str) -> None:
+    with pytest.raises(OptionError) as refused:
+        Recipe("a", 1, {option: "x"})
+    assert refused.value.data["field"] == option
+
+
+def test_an_unknown_option_is_refused() -> None:
+    with pytest.raises(UnknownOption):
+        Recipe("a", 1, {"backgrund": "white"})
+
+
+@pytest.mark.parametrize("name", ["", "A", "a/b", "a" * 65, "-a", "a b"])
+def test_a_name_that_cannot_be_typed_or_stored_is_refused(name: str) -> None:
+    with pytest.raises(OptionError):
+        Recipe(name, 1)
+
+
+@pytest.mark.parametrize("version", [0, -1, True, "1", 1.5])
+def test_a_version_is_a_whole_number_from_one(version: Any) -> None:
+    with pytest.raises(OptionError):
+        Recipe("a", version)
+
+
+def test_a_document_comes_back_as_the_same_recipe() -> None:
+    for recipe in PRESETS:
+        assert parse_recipe(recipe.document()) == recipe
+        assert parse_recipe(recipe.document()).hash == recipe.hash
+        assert pickle.loads(pickle.dumps(recipe)) == recipe
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        None,
+        [],
+        {"name": "a"},
+        {"name": "a", "version": 1, "more": 1},
+        {"name": "a", "version": 1, "options": []},
+        {"name": "a", "version": 1, "key_template": 3},
+    ],
+)
+def test_what_is_no_recipe_is_refused(document: Any) -> None:
+    with pytest.raises(OptionError):
+        parse_recipe(document)
