@@ -56,8 +56,8 @@ class DrainBatcher:
 
     A batch is of one lane. One of bulk has at most `bulk_batch` pictures (None: as many), for that is what an
     interactive picture waits for; the bulk line holds 2 x max_batch, so that it never takes the replica's every place.
-    `executor` has one thread, and so has `bulk_executor` (None: the same), whose priority may be lower. `on_batch` hears
-    the size of each batch, `on_depth` the number waiting or in work.
+    `executor` has one thread, and so has `bulk_executor` (None: the same), of lower priority if one likes. `on_batch` hears
+    each batch's size, `on_depth` the number waiting or in work.
     """
 
     def __init__(
