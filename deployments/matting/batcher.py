@@ -55,9 +55,9 @@ class DrainBatcher:
     """Runs `predict` on [N, H, W, 3] stacks of whatever waits, at most `max_batch`, one batch at a time.
 
     A batch is of one lane. One of bulk has at most `bulk_batch` pictures (None: as many), for that is what an
-    interactive picture waits for; the bulk line holds 2 x max_batch, so that it never takes the replica's every place.
-    `executor` has one thread, and so has `bulk_executor` (None: the same), of lower priority if one likes. `on_batch` hears
-    each batch's size, `on_depth` the number waiting or in work.
+    interactive picture waits for; the bulk line holds 2 x max_batch, so that it never takes all of a replica's places.
+    `executor` has one thread, and so has `bulk_executor` (None: the same), which may have a lower priority.
+    `on_batch` hears each batch's size, `on_depth` the number waiting or in work.
     """
 
     def __init__(
