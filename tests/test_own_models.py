@@ -28,7 +28,7 @@ from mattehorn.settings import Settings
 @pytest.fixture(scope="module")
 def weights() -> bytes:
     torch.manual_seed(5)
-    state = build_network("slim_half_w32").state_dict()
+    state = build_network(cards()[DEFAULT].network).state_dict()
     return safetensors.torch.save({name: value.half() for name, value in state.items()})
 
 
@@ -107,7 +107,7 @@ def test_an_own_card_never_takes_a_packaged_models_name(name: str, weights: byte
 
 
 def test_an_own_card_goes_before_the_one_that_has_no_weights(weights: bytes, tmp_path: Path) -> None:
-    own_model(tmp_path, weights, "attn-unet-r34", {"network": "slim_half_w32"})
+    own_model(tmp_path, weights, "attn-unet-r34", {"network": cards()[DEFAULT].network})
     assert load_model("attn-unet-r34", model_dir=str(tmp_path)).card.id == "attn-unet-r34@3"
 
 
