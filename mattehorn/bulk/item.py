@@ -239,14 +239,16 @@ def _quality(text: str | None) -> Mapping[str, Any] | None:
 
 
 def _record_error(ref: ObjectRef, plan: Plan, store: Store, fault: _Permanent) -> Outcome:
-    """Creates the photo's record under `errors/`; a second one of the same photo changes nothing and is not `first`."""
+    """Creates the photo's record under `errors/`; a second one changes nothing and is not `first`.
+
+    It names no job: whoever comes across the photo writes the same bytes, for some stores let racing creators all win.
+    """
     document = {
         "source": str(Place(ref.bucket, ref.key)),
         "version": fault.version,
         "code": fault.cause.code,
         "reason": fault.cause.message,
         "recipe": plan.recipe.id,
-        "job": plan.job,
     }
     if isinstance(fault.cause, StoreKeyError):
         document["code"] = "invalid_key"
