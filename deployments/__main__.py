@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.config import default_config, load_config
+from mattehorn.ports import free_ports
 
 _DRAIN_S = 10.0  # of Ctrl-C, for photos of bulk work; Docker and a terminal's user wait no longer
 _READY_WITHIN_S = 300  # a cold disk takes a minute to import torch; a model that fails says so earlier
@@ -93,10 +94,10 @@ def _set_environment(own: Path) -> None:
     os.environ["RAY_SERVE_HAPROXY_SOCKET_PATH"] = str(own / "admin.sock")
     os.environ["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"] = str(own)
     os.environ["RAY_SERVE_HAPROXY_SERVER_STATE_FILE"] = str(own / "server-state")
-    for name in ("METRICS", "STATS"):
-        os.environ.setdefault(f"RAY_SERVE_HAPROXY_{name}_PORT", str(_free_port()))
-    for kind in ("HTTP", "GRPC"):  # fixed numbers else: HAProxy would fall back to another service on this host
-        os.environ.setdefault(f"RAY_SERVE_FALLBACK_PROXY_{kind}_PORT", str(_free_port()))
+    # The fallback proxy too: with its fixed numbers HAProxy would fall back to another service on this host.
+    proxies = ("HAPROXY_METRICS", "HAPROXY_STATS", "FALLBACK_PROXY_HTTP", "FALLBACK_PROXY_GRPC")
+    for proxy, port in zip(proxies, free_ports(len(proxies)), strict=True):
+        os.environ.setdefault(f"RAY_SERVE_{proxy}_PORT", str(port))
 
 
 def _serve(config: dict[str, Any], stop: threading.Event) -> int:
@@ -130,9 +131,11 @@ def _drain_bulk(application: str) -> None:
         await bulk.broadcast("drain", _DRAIN_S).results_async(timeout_s=3 * _DRAIN_S, return_exceptions=True)
 
     try:
-        if serve.status().applications[application].deployments["Bulk"].replica_states.get("RUNNING"):
+        overview = serve.status().applications.get(application)
+        bulk = overview.deployments.get("Bulk") if overview else None
+        if bulk and bulk.replica_states.get("RUNNING"):
             asyncio.run(drain())
-    except (KeyError, TimeoutError, RayServeException, ray.exceptions.RayError) as error:
+    except (TimeoutError, RayServeException, ray.exceptions.RayError) as error:
         print(f"mattehorn serve: bulk work was not given back ({type(error).__name__})", file=sys.stderr)
 
 
@@ -180,12 +183,6 @@ def _why_not_free(host: str, port: int) -> str:
         except OSError as error:
             return f"{host}:{port} cannot be used ({error.strerror})."
     return ""
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _end_proxy(own: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ from pathlib import Path
 import httpx
 import psutil  # type: ignore[import-untyped]
 from prometheus_client.parser import text_string_to_metric_families
+
+from mattehorn.ports import free_ports
 
 READY_WITHIN_S = 240  # a busy two-core machine; about 20 s on a quiet one
 STOPPED_WITHIN_S = 60  # requests under way may take 30 s
@@ -39,7 +40,7 @@ class Service:
 @contextmanager
 def started(folder: Path, settings: Sequence[str], say: Callable[[str], None]) -> Iterator[Service]:
     """The service on a free port of 127.0.0.1 with its results in `folder`; gone afterwards. Raises ServiceError."""
-    port = free_port()
+    (port,) = free_ports(1)
     command = [sys.executable, "-m", "deployments", "--host", "127.0.0.1", "--port", str(port)]
     for pair in (f"store.url=file://{folder}/store", *settings):
         command += ["--set", pair]
@@ -101,12 +102,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         _, alive = psutil.wait_procs(family, timeout=10)
         for child in alive:
             child.kill()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def batches(url: str) -> tuple[float, float]:

@@ -135,7 +135,8 @@ class Run:
 class Stage:
     """A stretch of training at one side; `fit` and `classes` replace the recipe's where given.
 
-    `clear` draws only photos that the recipe's table of that name calls so.
+    `clear` draws only photos that the recipe's table of that name calls so. `restart` begins the cosine of the learning
+    rate anew, at that share of it; the cosine before it then ends where this stage begins.
     """
 
     side: int
@@ -144,6 +145,7 @@ class Stage:
     fit: float | None = None
     classes: dict[Role, float] | None = None
     clear: bool = False
+    restart: float | None = None
 
 
 @dataclass(frozen=True)

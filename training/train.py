@@ -151,11 +151,25 @@ def progress(samples: int, stages: Sequence[Stage]) -> float:
 
 
 def learning_rate(samples: int, recipe: Recipe) -> float:
-    """Linear warm-up in samples, then a cosine in pixels to `floor` of the rate at the last one."""
+    """Linear warm-up in samples, then cosines in pixels to `floor`: one to the last sample, or to each `restart`."""
     optimiser = recipe.optimiser
     warm = min(samples / max(optimiser.warmup, 1), 1.0)
-    cosine = 0.5 * (1 + math.cos(math.pi * progress(samples, recipe.stages)))
-    return optimiser.rate * warm * (optimiser.floor + (1 - optimiser.floor) * cosine)
+    top, first, stages = _descent(samples, recipe.stages)
+    cosine = 0.5 * (1 + math.cos(math.pi * progress(samples - first, stages)))
+    return optimiser.rate * warm * (optimiser.floor + (top - optimiser.floor) * cosine)
+
+
+def _descent(samples: int, stages: Sequence[Stage]) -> tuple[float, int, list[Stage]]:
+    """The cosine that a sample lies on: the share of the rate at its top, its first sample, its stages."""
+    top, first, own, end = 1.0, 0, list[Stage](), 0
+    for stage in stages:
+        if stage.restart is not None and own:
+            if samples < end:
+                break
+            top, first, own = stage.restart, end, []
+        own.append(stage)
+        end += stage.samples
+    return top, first, own
 
 
 def step(state: State, batch: Batch, recipe: Recipe, setup: Setup) -> Tensor:

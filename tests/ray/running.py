@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,8 @@ from typing import Any
 import httpx
 import psutil
 import yaml
+
+from mattehorn.ports import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 READY_WITHIN_S = 240  # a busy two-core machine; about 20 s on a quiet one
@@ -61,7 +62,7 @@ def running(
     folder: Path, *settings: str, config: Path | None = None, environment: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[Running]:
     """The service with `settings` (KEY=VALUE), ready; everything it started is gone afterwards."""
-    port = free_port()
+    (port,) = free_ports(1)
     command = [
         sys.executable,
         "-m",
@@ -100,12 +101,6 @@ def stop(process: subprocess.Popen[bytes], family: list[psutil.Process]) -> None
             child.kill()
         if process.poll() is None:
             process.kill()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_until_ready(service: Running) -> None:

@@ -18,9 +18,10 @@ import psutil
 import pytest
 from PIL import Image
 
+from mattehorn.ports import free_ports
 from mattehorn.store import open_store
 from tests.ray.load import photo, wait_for_sample
-from tests.ray.running import ROOT, Running, free_port, running
+from tests.ray.running import ROOT, Running, running
 from tests.s3.conftest import settings_for
 from tests.s3.swift import S3Server
 from tests.system_parts import find_tool
@@ -153,7 +154,7 @@ def test_a_real_prometheus_reads_the_service_in_one_scrape(service: Running, tmp
     prometheus = find_tool("prometheus")
     httpx.post(f"{service.url}/v1/mattes", files={"file": ("p.jpg", photo(1))}, timeout=60).raise_for_status()
     assert wait_for_sample(service.url, "mattehorn_stage_seconds_count", 1)["mattehorn_stage_seconds_count"] >= 1
-    port = free_port()
+    (port,) = free_ports(1)
     target = service.url.removeprefix("http://")
     (tmp_path / "prometheus.yml").write_text(
         json.dumps(

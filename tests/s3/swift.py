@@ -11,7 +11,6 @@ import getpass
 import importlib.util
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from mattehorn.ports import free_ports
 
 BIN = Path(sys.executable).parent
 SERVICES = ("account", "container", "object", "proxy")
@@ -132,18 +133,6 @@ def running_swift(folder: Path) -> Iterator[S3Server]:
         yield S3Server(endpoint, "test:tester", "testing", checks_keys=True)
     finally:
         _end(processes)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now. Held together while chosen, so they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def _configure(folder: Path, ports: list[int]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mattehorn.errors import ResultNotFound, StoreUnavailable
+from mattehorn.ports import free_ports
 from mattehorn.results import load_alpha, load_image, load_result, load_source, save_result
 from mattehorn.settings import StoreSettings
 from mattehorn.store import (
@@ -27,7 +28,7 @@ from mattehorn.store import (
 )
 
 from .conftest import BUCKET, SetKeys, settings_for
-from .swift import S3Server, free_ports
+from .swift import S3Server
 
 PNG = "image/png"
 NOW = datetime(2026, 3, 4, 5, 6, 7, 123000, tzinfo=UTC)

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 
 from mattehorn import sqs_queue
 from mattehorn.errors import QueueUnavailable
+from mattehorn.ports import free_ports
 from mattehorn.queue_interface import Depth, QueueMessageError
 from mattehorn.queues import open_queue
 from mattehorn.sqs_client import queue_address, sqs_client
@@ -23,7 +24,7 @@ from mattehorn.store import s3_client
 
 from .conftest import SetKeys, settings_for
 from .sqs import made_queue
-from .swift import S3Server, free_ports
+from .swift import S3Server
 
 ADDRESS = "http://127.0.0.1:1/123456789012/photos"
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
