@@ -21,7 +21,7 @@ import pytest
 from deployments.bulk.deployment import Bulk
 from deployments.calls import Answer, Full, Job, Lane
 from deployments.compose import lanes as lanes_module
-from deployments.compose.lanes import BULK_AT_ONCE, BULK_MEMORY, Lanes, full_pause_s
+from deployments.compose.lanes import BULK_AT_ONCE, BULK_MEMORY, LINGER_S, Lanes, full_pause_s
 from deployments.compose.permits import Permits
 from deployments.matting.batcher import BULK_AT_LEAST_S, Batched, DrainBatcher, NoRoom
 from mattehorn import telemetry
@@ -129,6 +129,25 @@ def test_the_bulk_line_has_an_end_and_the_interactive_one_does_not() -> None:
     asyncio.run(check())
 
 
+def test_bulk_batches_run_on_their_own_executor() -> None:
+    async def check() -> None:
+        own, other = HandExecutor(), HandExecutor()
+        batcher = DrainBatcher(Network(), own, 2, bulk_executor=other)
+        tasks = [asyncio.ensure_future(batcher.submit(picture(1), "bulk"))]
+        await settle()
+        tasks.append(asyncio.ensure_future(batcher.submit(picture(2))))
+        await settle()
+        assert (len(own.queue), len(other.queue)) == (0, 1)  # one batch at a time all the same
+        other.step()
+        await settle()
+        assert (len(own.queue), len(other.queue)) == (1, 0)
+        own.step()
+        await asyncio.gather(*tasks)
+        assert values(tasks) == [1, 2]
+
+    asyncio.run(check())
+
+
 def test_bulk_callers_that_left_take_no_place_in_the_line() -> None:
     async def check() -> None:
         line = Line(max_batch=1)
@@ -221,6 +240,54 @@ def test_bulk_steps_pass_one_by_one_where_interactive_photos_never_end(monkeypat
                 await asyncio.gather(*(step(number) for number in range(4)))
         assert [number for number, _ in passed] == [0, 1, 2, 3]
         assert all(waited >= 0.05 * (number + 1) - 0.01 for number, waited in passed)
+
+    asyncio.run(check())
+
+
+def test_bulk_shrinks_to_one_photo_beside_interactive_ones_and_grows_again() -> None:
+    async def check() -> None:
+        now, release = [100.0], asyncio.Event()
+        lanes, at_work = Lanes(2, Permits(100), 100, clock=lambda: now[0]), []
+
+        async def bulk(number: int) -> None:
+            async with lanes.hold(1, "bulk"):
+                at_work.append(number)
+                await release.wait()
+
+        with lanes.place("interactive"):
+            tasks = [asyncio.ensure_future(bulk(number)) for number in range(BULK_AT_ONCE)]
+            await asyncio.sleep(3 * lanes_module._LOOK_S)
+            assert at_work == [0]
+        await asyncio.sleep(3 * lanes_module._LOOK_S)
+        assert at_work == [0]  # the client's next photo is likely
+        now[0] += LINGER_S
+        async with asyncio.timeout(30):
+            while len(at_work) < BULK_AT_ONCE:
+                await asyncio.sleep(0.01)
+            release.set()
+            await asyncio.gather(*tasks)
+        assert at_work == list(range(BULK_AT_ONCE))
+
+    asyncio.run(check())
+
+
+def test_a_bulk_job_that_is_cancelled_in_the_line_leaves_no_trace() -> None:
+    async def check() -> None:
+        lanes, release = Lanes(2, Permits(100), 100), asyncio.Event()
+
+        async def bulk() -> None:
+            async with lanes.hold(1, "bulk"):
+                await release.wait()
+
+        with lanes.place("interactive"):
+            tasks = [asyncio.ensure_future(bulk()) for _ in range(3)]
+            await settle()
+            tasks[1].cancel()
+            tasks[0].cancel()
+            release.set()
+            async with asyncio.timeout(30):
+                await tasks[2]
+        assert lanes._bulk_at_work == 0
 
     asyncio.run(check())
 

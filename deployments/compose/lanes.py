@@ -1,15 +1,16 @@
 """How bulk work shares one compose replica with interactive work. Pure: no Ray.
 
 Bulk has fewer threads, of the lowest priority, at most half of the memory and half of the replica's places, so an
-interactive photo waits for none of its. While one is in work here, bulk begins no step of its own, but one a second.
-Nothing is told between processes: what runs in another replica is left to the scheduler of the machine's cores.
+interactive photo waits for none of its. While one is in work here, bulk shrinks to a single photo, which begins no step
+but one a second. Nothing is told between processes: other replicas, and the scheduler of the cores, do their own part.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 
@@ -19,19 +20,27 @@ from deployments.yielding import yielding_threads
 from mattehorn import telemetry
 
 BULK_AT_ONCE = 8  # jobs; half of Compose's max_ongoing_requests in serve_config.yaml, so the rest stays free
+BULK_BESIDE = 1  # of them at work beside interactive photos
 BULK_MEMORY = 0.5  # of the permit of megapixels
+LINGER_S = 0.25  # after an interactive photo its client's next one is likely
 COURTESY_S = 1.0  # between steps of bulk while interactive photos come without a gap: slow, but never stopped
+_LOOK_S = 0.02  # how late bulk may see that it has the replica for itself
 _FULL_PAUSE_S, _FULL_PAUSE_MOST_S = 0.1, 1.0
 
 
 class Lanes:
     """Places, threads and memory by lane. `permits` are those of both lanes together."""
 
-    def __init__(self, threads: int, permits: Permits, megapixels: float) -> None:
+    def __init__(
+        self, threads: int, permits: Permits, megapixels: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._in_work: dict[Lane, int] = dict.fromkeys(LANES, 0)
         self._only_bulk = asyncio.Event()
         self._only_bulk.set()
-        self._turn = asyncio.Lock()
+        self._left_at = float("-inf")
+        self._clock = clock
+        self._bulk_at_work = 0
+        self._bulk_next, self._bulk_step = asyncio.Lock(), asyncio.Lock()
         self._permits, self._bulk_permits = permits, Permits(megapixels * BULK_MEMORY)
         # as many threads less one: with one thread for each core, a core stays for who waits
         self._threads = {
@@ -51,22 +60,6 @@ class Lanes:
         finally:
             self._count(lane, -1)
 
-    def _count(self, lane: Lane, step: int) -> None:
-        self._in_work[lane] += step
-        telemetry.set_value(telemetry.QUEUE_IMAGES, sum(self._in_work.values()))
-        if self._in_work["interactive"]:
-            self._only_bulk.clear()
-        else:
-            self._only_bulk.set()
-
-    async def threads(self, lane: Lane) -> ThreadPoolExecutor:
-        """Where the next step of a job runs, as soon as it may begin."""
-        if lane == "bulk" and not self._only_bulk.is_set():
-            async with self._turn:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._only_bulk.wait(), COURTESY_S)
-        return self._threads[lane]
-
     @asynccontextmanager
     async def hold(self, megapixels: float, lane: Lane) -> AsyncIterator[None]:
         """Holds `megapixels` for the length of the block; those of bulk together never more than their share."""
@@ -74,10 +67,43 @@ class Lanes:
             async with self._permits.hold(megapixels):
                 yield
         else:
-            async with self._bulk_permits.hold(megapixels), self._permits.hold(megapixels):
+            async with self._turn(), self._bulk_permits.hold(megapixels), self._permits.hold(megapixels):
                 yield
+
+    async def threads(self, lane: Lane) -> ThreadPoolExecutor:
+        """Where the next step of a job runs, as soon as it may begin."""
+        if lane == "bulk" and not self._only_bulk.is_set():
+            async with self._bulk_step:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._only_bulk.wait(), COURTESY_S)
+        return self._threads[lane]
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """A bulk job at work; first come, first served."""
+        async with self._bulk_next:
+            while self._bulk_at_work >= (BULK_BESIDE if self._is_interactive() else BULK_AT_ONCE):
+                await asyncio.sleep(_LOOK_S)
+            self._bulk_at_work += 1
+        try:
+            yield
+        finally:
+            self._bulk_at_work -= 1
+
+    def _is_interactive(self) -> bool:
+        return not self._only_bulk.is_set() or self._clock() - self._left_at < LINGER_S
+
+    def _count(self, lane: Lane, step: int) -> None:
+        self._in_work[lane] += step
+        telemetry.set_value(telemetry.QUEUE_IMAGES, sum(self._in_work.values()))
+        if self._in_work["interactive"]:
+            self._only_bulk.clear()
+        else:
+            self._only_bulk.set()
+        if lane == "interactive" and step < 0:
+            self._left_at = self._clock()
 
 
 def full_pause_s(number: int) -> float:
     """The pause before bulk asks a full pool for the `number`th time again (from 1), of random length."""
-    return min(_FULL_PAUSE_MOST_S, _FULL_PAUSE_S * 2.0 ** (number - 1)) * random.uniform(0.5, 1.0)
+    return min(_FULL_PAUSE_MOST_S, _FULL_PAUSE_S * 2.0 ** min(number - 1, 10)) * random.uniform(0.5, 1.0)

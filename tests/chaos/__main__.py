@@ -6,7 +6,6 @@ Each scenario of scenarios.py, then a full stop and restart. Exit code 1 when an
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import random
 import sys
@@ -16,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.chaos.scenarios import KILLS_LEAST, SCENARIOS, Result, Run, check, stopped
-from tests.chaos.world import KEYS, World, made_world
+from tests.chaos.world import ENVIRONMENT, NOT_SET, World, made_world
 
 IMAGES = 100  # of a scenario
 KILL_IMAGES = 300
@@ -30,8 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=int, help=f"of each scenario; default {IMAGES}, {KILL_IMAGES} for kills")
     parser.add_argument("--seed", type=int, default=4, help="of the order of events and of who is killed")
     options = parser.parse_args(arguments)
-    set_keys()
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # moto writes a line for each request
+    for name in NOT_SET:
+        os.environ.pop(name, None)
+    os.environ.update(ENVIRONMENT)
     failed = 0
     with tempfile.TemporaryDirectory(prefix="mattehorn-chaos-") as folder:
         for store in options.store or ["moto", "swift"]:
@@ -41,20 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 failed += _all(world, place, options)
     print("all held" if not failed else f"{failed} scenarios failed", flush=True)
     return 1 if failed else 0
-
-
-def set_keys() -> None:
-    """The servers' keys for this process, and no set-up of this machine's own."""
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION"):
-        os.environ.pop(name, None)
-    os.environ.update(
-        AWS_ACCESS_KEY_ID=KEYS[0],
-        AWS_SECRET_ACCESS_KEY=KEYS[1],
-        AWS_CONFIG_FILE=os.devnull,
-        AWS_SHARED_CREDENTIALS_FILE=os.devnull,
-        AWS_EC2_METADATA_DISABLED="true",
-        NO_PROXY="127.0.0.1,localhost",
-    )
 
 
 def _all(world: World, folder: Path, options: argparse.Namespace) -> int:

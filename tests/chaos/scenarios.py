@@ -50,7 +50,9 @@ class Run:
 
     def send(self, keys: list[str], times: int = 1) -> None:
         """Events of `keys`, each `times` times, in any order."""
-        bodies = [self.world.event(key) for key in keys] * times
+        self.send_bodies([self.world.event(key) for key in keys] * times)
+
+    def send_bodies(self, bodies: list[str]) -> None:
         self.rng.shuffle(bodies)
         self.world.queue.send_many(bodies)
         self.happened["events"] += len(bodies)
@@ -151,18 +153,20 @@ def queue_away(run: Run) -> None:
 def changed_under_way(run: Run) -> None:
     """Photos are deleted or overwritten between their event and the read."""
     run.add()
-    events = {key: run.world.event(key) for key in run.good}
-    share = run.images // 3
+    run.send_bodies(change(run, run.images // 3))
+
+
+def change(run: Run, share: int) -> list[str]:
+    """Deletes `share` photos and overwrites as many; the events of all before that, and of the new ones."""
+    before = [run.world.event(key) for key in run.good]
     deleted, overwritten = run.good[:share], run.good[share : 2 * share]
     for key in deleted:
         run.world.client.delete_object(Bucket=PHOTOS, Key=key)
     for key in overwritten:
         run.world.put(key)
-    bodies = [*events.values(), *(run.world.event(key) for key in (*overwritten, *run.poison))]
-    run.rng.shuffle(bodies)
-    run.world.queue.send_many(bodies)
     run.good = run.good[share:]
-    run.happened.update(events=len(bodies), deleted=len(deleted), overwritten=len(overwritten))
+    run.happened.update(deleted=len(deleted), overwritten=len(overwritten))
+    return [*before, *(run.world.event(key) for key in (*overwritten, *run.poison))]
 
 
 def two_jobs(run: Run) -> None:
@@ -195,9 +199,42 @@ def stopped(run: Run, start: Callable[[], AbstractContextManager[Running]]) -> N
     with start() as service:
         run.wait_for(0.5)
         kill_all(service)
-    run.happened["left leased by the power cut"] = run.world.queue.depth().leased
+        run.happened["left leased by the power cut"] = run.world.queue.depth().leased
     with start():
         run.settle()
+
+
+def everything(run: Run, start: Callable[[], AbstractContextManager[Running]], *, power_cut: bool) -> None:
+    """All faults over the same photos, shorter: what CI runs. In the end the power is cut, and it starts again."""
+    run.add()
+    run.send_bodies(change(run, run.images // 10) * 3)
+    run.submit()
+    run.submit()
+    with start() as service:
+        run.service = service
+        killer = Killer(run, 5)
+        for proxy, mode, seconds in (
+            (run.world.queue_proxy, "away", 3),
+            (run.world.store, "refusing", 3),
+            (run.world.store, "slow", 3),
+            (run.world.store, "deaf", 2),
+        ):
+            before = proxy.failed
+            with proxy.fault(mode, seconds):  # type: ignore[arg-type]
+                pass
+            run.happened[f"requests met {mode}"] += proxy.failed - before
+            if mode == "away":
+                killer.start()  # not before: a dead consumer would not notice
+            time.sleep(0.5)
+        if not power_cut:
+            run.settle()
+        killer.stop()
+        if power_cut:
+            kill_all(service)
+            run.happened["left leased by the power cut"] = run.world.queue.depth().leased
+    if power_cut:
+        with start():
+            run.settle()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ one version, counted by the server itself.
 from __future__ import annotations
 
 import json
+import logging
+import os
 import secrets
 import time
 from collections import Counter, defaultdict
@@ -38,6 +40,16 @@ SOURCE, OUTPUT = "in/", "out/"
 LEASE_S = 15.0  # what a killed worker held comes back after it; far below the default of 120 s, for the test's sake
 QUIET_WITHIN_S = 420
 KEYS = ("test:tester", "testing")  # Swift's; moto takes any
+# The servers' keys for this process and the service, and nothing of this machine's own set-up.
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": KEYS[0],
+    "AWS_SECRET_ACCESS_KEY": KEYS[1],
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "NO_PROXY": "127.0.0.1,localhost",
+}
+NOT_SET = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION")
 
 
 @dataclass
@@ -52,7 +64,6 @@ class World:
     queue: Queue
     jobs: Jobs
     settings: tuple[str, ...]
-    environment: dict[str, str]
     drawn: int = 0
     etags: dict[str, str] = field(default_factory=dict)
 
@@ -110,7 +121,7 @@ class World:
     def service(self, folder: Path) -> Iterator[Running]:
         place = folder / f"run-{secrets.token_hex(3)}"
         place.mkdir(parents=True)
-        with running(place, *self.settings, environment=self.environment) as started:
+        with running(place, *self.settings) as started:
             yield started
 
 
@@ -123,7 +134,8 @@ def wait_until(reached: Callable[[], bool], within_s: float) -> bool:
 
 @contextmanager
 def made_world(name: str, folder: Path) -> Iterator[World]:
-    """`moto`: S3 and SQS in moto. `swift`: S3 in Swift, SQS in moto. The caller's environment holds KEYS."""
+    """`moto`: S3 and SQS in moto. `swift`: S3 in Swift, SQS in moto. The caller has set ENVIRONMENT."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # moto writes a line for each request
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     moto.start()
     try:
@@ -164,14 +176,8 @@ def _world(name: str, s3: S3Server, sqs: S3Server) -> Iterator[World]:
         f"queue.lease_s={LEASE_S}",
         f"bulk.routes=[{route}]",
     )
-    environment = {
-        "AWS_ACCESS_KEY_ID": s3.access_key,
-        "AWS_SECRET_ACCESS_KEY": s3.secret_key,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "NO_PROXY": "127.0.0.1,localhost",
-    }
     try:
-        yield World(name, store, queue_proxy, client, places, queue, Jobs(places, queue), settings, environment)
+        yield World(name, store, queue_proxy, client, places, queue, Jobs(places, queue), settings)
     finally:
         queue.close()
         for proxy in proxies:
