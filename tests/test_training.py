@@ -366,6 +366,18 @@ def test_the_learning_rate_warms_up_and_ends_at_its_floor(recipe: Recipe) -> Non
     assert learning_rate(1250, recipe) == pytest.approx(0.01)
 
 
+def test_a_stage_that_restarts_begins_a_cosine_of_its_own(recipe: Recipe) -> None:
+    first, last = Stage(32, 8, 1000), Stage(32, 8, 1000, restart=0.3)
+    optimiser = replace(recipe.optimiser, rate=1.0, warmup=0, floor=0.01)
+    two = replace(recipe, optimiser=optimiser, stages=(first, last))
+    alone = replace(two, stages=(first,))
+    for samples in (10, 500, 999):
+        assert learning_rate(samples, two) == learning_rate(samples, alone)
+    assert learning_rate(1000, two) == pytest.approx(0.3)
+    assert learning_rate(1500, two) == pytest.approx(0.01 + 0.29 / 2)
+    assert learning_rate(2000, two) == pytest.approx(0.01)
+
+
 def test_a_prediction_has_the_size_of_its_photo(recipe: Recipe) -> None:
     predict = predictor(SlimHalfUNet(8).eval(), recipe, 64, bf16=False)
     assert predict(disc_photo(5)[0]).shape == (120, 140)

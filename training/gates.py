@@ -85,10 +85,9 @@ def quality_gate(short_side: int, measures: Measures, gates: Gates) -> tuple[flo
 
 def trust_gate(label: Pixels, kind: Kind, judge: Path, gates: Gates) -> tuple[float, Verdict, str]:
     """Value, decision and reason: a made label by its agreement with the teacher, a teacher's by its own certainty."""
-    cover = float((label > SUBJECT).mean())
     if kind == "teacher":
-        return _certainty(label, cover, gates)
-    if cover == 0:
+        return certainty(label, gates)
+    if not (label > SUBJECT).any():
         return 0.0, "drop", "the label is empty"
     if not judge.is_file():
         return 1.0, "keep", "not judged: the teacher was not asked"
@@ -100,7 +99,9 @@ def trust_gate(label: Pixels, kind: Kind, judge: Path, gates: Gates) -> tuple[fl
     return agreement, "keep", ""
 
 
-def _certainty(label: Pixels, cover: float, gates: Gates) -> tuple[float, Verdict, str]:
+def certainty(label: Pixels, gates: Gates) -> tuple[float, Verdict, str]:
+    """Share of a teacher's label that it is sure of, and whether that and its subject's size are enough, or why not."""
+    cover = float((label > SUBJECT).mean())
     unsure = (label > 255 * UNSURE[0]) & (label < 255 * UNSURE[1])
     certain = round(1 - float(unsure.mean()), 4)
     if not gates.cover_min <= cover <= gates.cover_max:
