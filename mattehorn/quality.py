@@ -1,14 +1,16 @@
 """How far a matte may be trusted: a score 0..1 and the contract's reasons, from the matte and the photo alone.
 
-A routing and review hint, not an accuracy: no truth is known here. `mattehorn.pipeline` calls `assess`; headers, the
-web page and `tier=auto` read it. `unstable` (two runs that disagree) is in the closed set but not computed here.
+A routing and review hint, not an accuracy: no truth is known here. It ranks photos much as their errors do
+(docs/evaluation.md has how well). `mattehorn.pipeline` calls `assess`; headers, the web page and `tier=auto` read it.
+`unstable` (two runs that disagree) is in the closed set but not computed here.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -24,6 +26,10 @@ _SIDE_PX = 320  # what the checks look for is larger than the pixels this loses,
 _SOLID = 128  # as everywhere in the contract: from here on a pixel is subject
 _EMPTY_SHARE = 2e-4  # mean alpha; 52 of 512x512 pixels, too few to have a shape
 _SEMI = (25, 230)  # 0.1..0.9: sure pixels of a good matte lie outside
+_HAZE_FINE, _HAZE_BAD = 0.1, 0.7  # share of the subject's pixels within _SEMI: from a clean outline to nothing solid
+_DOUBT_BAD = 0.15  # mean over the photo of min(alpha, 1 - alpha): a tenth of photos reach a quarter of it
+_SURENESS_LOST = 0.7  # that haze and doubt each may take off the score
+_UNSURE = 0.5  # sureness below which the matte is called mostly semi-transparent; hair and motion blur stay above
 _SPECK_SHARE = 0.002  # of the subject; smaller islands and holes are noise that threshold and feather deal with
 _MOST_HOLES = 20  # the largest; a net has thousands, and twenty already say enough
 _NEIGHBOURHOOD = np.ones((7, 7), np.uint8)  # three pixels each way: past the one or two of an edge that mix
@@ -55,15 +61,31 @@ class _Check:
 def assess(alpha: Uint8 | Float, image: Uint8) -> Quality:
     """Quality of a matte (uint8, or float32 0..1, [H, W]) for its photo (uint8 [H, W, 3]).
 
-    The score is the product of 1 - penalty over the checks; a penalty grows linearly between a check's two bounds, and
-    its reason is named as soon as there is any.
+    The score is the matte's sureness times 1 - penalty of each check. Sureness falls with every half-transparent pixel,
+    so that most mattes lose a little without a reason; a check's penalty grows linearly between its two bounds, and its
+    reason is named as soon as there is any.
     """
     matte, photo = _reduced(alpha, image)
     if matte.mean() < _EMPTY_SHARE * 255:
         return Quality(0.0, ("empty",))
-    penalties = [(check.reason, check.penalty(matte, photo)) for check in _CHECKS]
-    score = float(np.prod([1 - penalty for _, penalty in penalties]))
-    return Quality(round(score, 3), tuple(reason for reason, penalty in penalties if penalty > 0))
+    sureness = _sureness(matte)
+    penalties: dict[Reason, float] = {check.reason: check.penalty(matte, photo) for check in _CHECKS}
+    score = sureness * math.prod(1 - penalty for penalty in penalties.values())
+    suspected = {reason for reason, penalty in penalties.items() if penalty > 0}
+    if sureness < _UNSURE:
+        suspected.add("mostly_semi_transparent")
+    return Quality(round(score, 3), tuple(reason for reason in get_args(Reason) if reason in suspected))
+
+
+def _sureness(alpha: Uint8) -> float:
+    """How decided the matte is, 0.09..1: the one property that follows the error of a network's mattes closely."""
+    low, high = _SEMI
+    shown = np.count_nonzero(alpha >= low)
+    haze = np.count_nonzero((alpha >= low) & (alpha <= high)) / shown if shown else 0.0
+    doubt = float(np.minimum(alpha, 255 - alpha).mean()) / 255
+    lost_to_haze = min(1.0, max(0.0, (haze - _HAZE_FINE) / (_HAZE_BAD - _HAZE_FINE)))
+    lost_to_doubt = min(1.0, doubt / _DOUBT_BAD)
+    return (1 - _SURENESS_LOST * lost_to_haze) * (1 - _SURENESS_LOST * lost_to_doubt)
 
 
 def _reduced(alpha: Uint8 | Float, image: Uint8) -> tuple[Uint8, Uint8]:
@@ -84,13 +106,6 @@ def _border_share(alpha: Uint8, _image: Uint8) -> float:
     """Share of the frame's outermost pixels that are subject."""
     ring = np.concatenate((alpha[0], alpha[-1], alpha[1:-1, 0], alpha[1:-1, -1]))
     return float((ring >= _SOLID).mean())
-
-
-def _semi_share(alpha: Uint8, _image: Uint8) -> float:
-    """Share of semi-transparent pixels in everything that is not background."""
-    low, high = _SEMI
-    shown = np.count_nonzero(alpha >= low)
-    return float(np.count_nonzero((alpha >= low) & (alpha <= high)) / shown) if shown else 0.0
 
 
 def _scatter(alpha: Uint8, _image: Uint8) -> float:
@@ -163,13 +178,11 @@ def _solid(alpha: Uint8) -> Uint8:
 
 
 _CHECKS = (
-    # A portrait ends at the lower border by intent (about 0.15): that alone costs 0.07.
-    _Check("cut_by_border", _border_share, fine=0.01, bad=0.6, weight=0.3),
-    # Long hair reaches 0.35 at this size; above, either glass or a network that could not decide.
-    _Check("mostly_semi_transparent", _semi_share, fine=0.4, bad=0.9, weight=0.6),
+    # A portrait ends at the lower border by intent (about 0.15), and such mattes are hardly worse than others.
+    _Check("cut_by_border", _border_share, fine=0.01, bad=0.6, weight=0.1),
     # A second part of a twentieth is a shoe or a cup; half outside the main part is not one subject.
-    _Check("fragmented", _scatter, fine=0.05, bad=0.5, weight=0.4),
-    _Check("holes", _hole_share, fine=0.005, bad=0.15, weight=0.4),
+    _Check("fragmented", _scatter, fine=0.05, bad=0.5, weight=0.25),
+    _Check("holes", _hole_share, fine=0.005, bad=0.15, weight=0.15),
     # 24 levels are seen at a glance; 6 are the noise of a JPEG.
-    _Check("low_edge_contrast", _edge_contrast, fine=24, bad=6, weight=0.4),
+    _Check("low_edge_contrast", _edge_contrast, fine=24, bad=6, weight=0.15),
 )

@@ -16,12 +16,13 @@ from PIL import Image
 from mattehorn.cli import main
 from mattehorn.evaluation.evaluate import Entrant, document, evaluate, predict_alpha
 from mattehorn.evaluation.evaluation_set import EvaluationSetError, find_pairs, open_set, read_pair
-from mattehorn.evaluation.metrics import METRICS
+from mattehorn.evaluation.metrics import METRICS, spearman
 from mattehorn.evaluation.tables import evaluation_table
 from mattehorn.models import registry
 from mattehorn.models.fake import FakeModel
 from mattehorn.options import parse_options
 from mattehorn.pipeline import run
+from mattehorn.quality import assess
 from mattehorn.resize import fit, restore_alpha
 from mattehorn.settings import Limits
 from tests.service import CARD_64, decoded, encoded, photo
@@ -252,6 +253,20 @@ def test_figures_are_means_and_medians_over_photos(folder: Path) -> None:
     assert ious[0] > 0.95
     assert result["iou"] == {"mean": pytest.approx(sum(ious) / 3, abs=1e-6), "median": sorted(ious)[1]}
     assert (result["failures"], result["failed_images"], result["images"]) == (1, ["missed"], 3)
+
+
+def test_the_quality_score_is_the_products_own_and_is_ranked_against_the_errors(folder: Path) -> None:
+    evaluation = evaluate(Entrant("fake@1", SmallFake(), None), open_set(folder), 1)
+    result = document(evaluation)
+    for one, pair in zip(evaluation.photos, evaluation.scored.pairs, strict=True):
+        image, _ = read_pair(pair)
+        assert one.quality == assess(predict_alpha(SmallFake(), image).alpha, image).score
+    quality = [row["quality"] for row in result["per_image"]]  # type: ignore[attr-defined]
+    errors = [row["mad"] for row in result["per_image"]]  # type: ignore[attr-defined]
+    found = result["quality"]
+    assert isinstance(found, dict)
+    assert found["spearman_mad"] == spearman(quality, errors)
+    assert "quality score: median" in evaluation_table(evaluation)
 
 
 def test_a_photo_without_an_edge_is_left_out_of_the_unknown_band(folder: Path) -> None:

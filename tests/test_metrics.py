@@ -22,6 +22,7 @@ from mattehorn.evaluation.metrics import (
     mse,
     sad,
     score_photo,
+    spearman,
     unknown_band,
 )
 
@@ -314,3 +315,11 @@ def test_truth_without_an_edge_has_no_band() -> None:
 def test_what_is_no_matte_is_refused(alpha: Float, truth: Float) -> None:
     with pytest.raises(ValueError, match=r"must be"):
         score_photo(alpha, truth)
+
+
+def test_rank_correlation_looks_at_the_order_alone() -> None:
+    assert spearman([1, 2, 3, 4], [0.1, 5, 6, 1000]) == pytest.approx(1)
+    assert spearman([1, 2, 3, 4], [9, 8, 2, -3]) == pytest.approx(-1)
+    # by hand: ranks 1, 2.5, 2.5, 4 and 1, 3, 2, 4 give 4.5 / sqrt(4.5 * 5)
+    assert spearman([1, 2, 2, 9], [1, 3, 2, 4]) == pytest.approx(4.5 / (4.5 * 5) ** 0.5)
+    assert spearman([1, 1, 1], [1, 2, 3]) is None

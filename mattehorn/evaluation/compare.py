@@ -66,7 +66,7 @@ def compare(
         turns = list(zip((a, b), results, strict=True))
         for entrant, own in turns if number % 2 == 0 else turns[::-1]:
             prediction = predict_alpha(entrant.model, image)
-            own.append(score_pair(pair.name, prediction, truth))
+            own.append(score_pair(pair.name, image, prediction, truth))
         on_done(pair)
     return Comparison(*(Evaluation(one, scored, threads, tuple(own)) for one, own in zip((a, b), results, strict=True)))
 

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mattehorn.evaluation.evaluation_set import EvaluationSet, Pair, read_pair
-from mattehorn.evaluation.metrics import FAILURE, METRICS, FCurve, PhotoScores, Scores, max_f, score_photo
+from mattehorn.evaluation.metrics import FAILURE, METRICS, FCurve, PhotoScores, Scores, max_f, score_photo, spearman
 from mattehorn.models.base import Model
+from mattehorn.quality import assess
 from mattehorn.resize import fit, restore_alpha
 
 Pixels = NDArray[np.uint8]
@@ -46,8 +47,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class PhotoResult:
+    """`quality` is the score that the product would give the matte, without the truth."""
+
     name: str
     scores: PhotoScores
+    quality: float
     seconds: float
     network_seconds: float
 
@@ -87,13 +91,15 @@ def evaluate(
     predict_alpha(entrant.model, first)  # the first run allocates and is not timed
     for pair in scored.pairs:
         image, truth = read_pair(pair)
-        results.append(score_pair(pair.name, predict_alpha(entrant.model, image), truth))
+        results.append(score_pair(pair.name, image, predict_alpha(entrant.model, image), truth))
         on_done(pair)
     return Evaluation(entrant, scored, threads, tuple(results))
 
 
-def score_pair(name: str, prediction: Prediction, truth: Alpha) -> PhotoResult:
-    return PhotoResult(name, score_photo(prediction.alpha, truth), prediction.seconds, prediction.network_seconds)
+def score_pair(name: str, image: Pixels, prediction: Prediction, truth: Alpha) -> PhotoResult:
+    alpha = prediction.alpha
+    scores, quality = score_photo(alpha, truth), assess(alpha, image).score
+    return PhotoResult(name, scores, quality, prediction.seconds, prediction.network_seconds)
 
 
 def document(evaluation: Evaluation) -> dict[str, object]:
@@ -110,6 +116,7 @@ def document(evaluation: Evaluation) -> dict[str, object]:
         **summary([photo.scores.whole for photo in photos]),
         "max_f_set": rounded(set_max_f(photo.scores.whole_curve for photo in photos)),
         "unknown": unknown_summary(evaluation),
+        "quality": quality_summary(evaluation),
         "failures": len(evaluation.failures),
         "failed_images": evaluation.failures,
         "seconds_per_image": rounded(median(photo.seconds for photo in photos)),
@@ -140,6 +147,22 @@ def unknown_summary(evaluation: Evaluation) -> dict[str, object]:
     return {"images": len(rows), **summary(rows), "max_f_set": whole_set}
 
 
+def quality_summary(evaluation: Evaluation) -> dict[str, float | None]:
+    """The product's quality score: its median, and how well it ranks the photos by their true errors (Spearman)."""
+    quality = [photo.quality for photo in evaluation.photos]
+    wholes = [photo.scores.whole for photo in evaluation.photos]
+    return {
+        "median": rounded(median(quality)),
+        "spearman_mad": _rounded_rank(quality, [scores.mad for scores in wholes]),
+        "spearman_iou": _rounded_rank(quality, [scores.iou for scores in wholes]),
+    }
+
+
+def _rounded_rank(quality: list[float], errors: list[float]) -> float | None:
+    found = spearman(quality, errors)
+    return None if found is None else rounded(found)
+
+
 def set_max_f(curves: Iterable[FCurve]) -> float:
     """Max-F as saliency papers print it: of precision and recall averaged over photos, threshold by threshold."""
     precisions, recalls = zip(*curves, strict=True)
@@ -159,6 +182,7 @@ def _photo_document(photo: PhotoResult) -> dict[str, object]:
     return {
         "name": photo.name,
         **_figures(photo.scores.whole),
+        "quality": rounded(photo.quality),
         "unknown": None if unknown is None else _figures(unknown),
         "seconds": rounded(photo.seconds),
         "network_seconds": rounded(photo.network_seconds),

@@ -7,6 +7,7 @@ score to the pixels where it is true; what looks at neighbours (Grad, Conn) stil
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -245,3 +246,17 @@ def _check(alpha: Alpha, truth: Alpha) -> None:
     for name, values in (("alpha", alpha), ("truth", truth)):
         if values.dtype != np.float32 or not (values.min() >= 0 and values.max() <= 1):
             raise ValueError(f"{name} must be float32 in 0..1; it is {values.dtype}, or leaves the range.")
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Rank correlation -1..1 of two equally long lists, ties at their mean rank; None where one of them is all ties."""
+    ranks = [_ranks(np.asarray(values, np.float64)) for values in (first, second)]
+    if any(np.ptp(own) == 0 for own in ranks):
+        return None
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _ranks(values: Curve) -> Curve:
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[places], np.float64)

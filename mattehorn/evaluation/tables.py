@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mattehorn.evaluation.compare import Comparison, rows_of, wins
-from mattehorn.evaluation.evaluate import TIMED, Evaluation, median, set_max_f, summary
+from mattehorn.evaluation.evaluate import TIMED, Evaluation, median, quality_summary, set_max_f, summary
 from mattehorn.evaluation.metrics import METRICS, MORE_IS_BETTER, Scores
 
 TITLES = {
@@ -44,6 +44,7 @@ def evaluation_table(evaluation: Evaluation) -> str:
     lines += [
         "",
         f"max-F of the set's mean precision and recall: {set_max_f(curves):.4f}",
+        f"quality score: {quality_line(evaluation)}",
         f"missed subjects (IoU < .3): {missed(evaluation)}",
         f"ms per image: {milliseconds(evaluation)}",
         f"timed: {TIMED}",
@@ -85,6 +86,13 @@ def missed(evaluation: Evaluation) -> str:
     if not names:
         return "none"
     return f"{len(names)} ({', '.join(names[:_NAMED])}{', ..' if len(names) > _NAMED else ''})"
+
+
+def quality_line(evaluation: Evaluation) -> str:
+    """The product's own score of these mattes, and how well it foretells their errors."""
+    found = quality_summary(evaluation)
+    median, mad, iou = (figure("", found[key]) for key in ("median", "spearman_mad", "spearman_iou"))
+    return f"median {median}; rank correlation {mad} with MAD, {iou} with IoU"
 
 
 def _contest_head(title: str) -> str:
