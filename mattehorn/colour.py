@@ -62,7 +62,10 @@ def parse_colour(text: str) -> Rgba:
     word = text.strip().lower()
     if word == "transparent":
         return 0, 0, 0, 0
-    match = _HEX.fullmatch(str(ImageColor.colormap.get(word, word)))
+    named = ImageColor.colormap.get(word, word)
+    if isinstance(named, tuple):  # Pillow keeps here what its own callers have looked up
+        return named[0], named[1], named[2], 255
+    match = _HEX.fullmatch(named)
     if not match:
         raise ValueError(_ALLOWED_COLOUR)
     digits = match[1]

@@ -3,7 +3,8 @@
 Not here: decoding (image.py), compositing, choosing the format. Called by the pipeline.
 
 Colour is tagged sRGB (PNG an sRGB chunk, AVIF its nclx box, WebP and JPEG a 588-byte profile); an alpha matte is not
-tagged, for it is no colour. No EXIF, XMP or time is ever written.
+tagged, for it is no colour. No EXIF, XMP or time is ever written. Dots per inch are written to png and jpg, which have
+a field for them; webp and avif have only EXIF.
 
 Codecs and their settings are the fastest of those measured on cutouts (cv2 for PNG and JPEG, Pillow for WebP and
 AVIF). All of them count on RGB being 0 where alpha is 0: that alone makes PNG 2 to 16 times faster.
@@ -50,8 +51,10 @@ FULL_CHROMA_QUALITY: Final = 95
 """From this jpg and avif quality on colour keeps its full resolution (4:4:4): the zip's color.jpg is to be composited
 again."""
 
-_SRGB_CHUNK_BODY: Final = b"sRGB\x00"  # rendering intent 0, perceptual: PNG 3rd edition, 11.3.2.5
 _PNG_HEADER_END: Final = 33  # signature 8, IHDR 25
+_JFIF_DENSITY: Final = (13, 18)  # unit, and twice two bytes
+DPI_FORMATS: Final = ("png", "jpg", "zip")
+"""What can hold dots per inch."""
 _ZIP_TIME: Final = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
 
 
@@ -62,7 +65,7 @@ def extension(format: str) -> str:
     return f".{format}"
 
 
-def encode_cutout(rgb: Pixels, alpha: Pixels, format: Format, quality: int) -> bytes:
+def encode_cutout(rgb: Pixels, alpha: Pixels, format: Format, quality: int, dpi: int | None = None) -> bytes:
     """A picture with transparency; alpha is exact in every format. `quality` 1..100 is for webp's and avif's colour.
 
     `rgb` uint8 [H, W, 3], straight (not premultiplied) and 0 where alpha is 0; `alpha` uint8 [H, W].
@@ -73,14 +76,15 @@ def encode_cutout(rgb: Pixels, alpha: Pixels, format: Format, quality: int) -> b
         raise ConflictingOptions("jpg cannot hold transparency. Ask for format png, webp or avif.", field="format")
     with _codec_errors(format):
         if format == "png":
-            return _tagged_png(_imencode(".png", _interleave(rgb, alpha, [0, 2, 1, 1, 2, 0, 3, 3])))
+            png = _imencode(".png", _interleave(rgb, alpha, [0, 2, 1, 1, 2, 0, 3, 3]))
+            return _with_chunks(png, _SRGB_CHUNK, *_density_chunk(dpi))
         rgba = Image.fromarray(_interleave(rgb, alpha, [0, 0, 1, 1, 2, 2, 3, 3]))
         if format == "webp":
             return _save_webp(rgba, quality=quality, alpha_quality=100, icc_profile=srgb_profile())
         return _save_avif(rgba, quality, advanced={"alpha:lossless": "1"})
 
 
-def encode_alpha(alpha: Pixels, format: Format, quality: int) -> bytes:
+def encode_alpha(alpha: Pixels, format: Format, quality: int, dpi: int | None = None) -> bytes:
     """A matte, uint8 [H, W], as a grey picture. Exact in every format but jpg, the only one that `quality` is for.
 
     png holds one channel; webp, avif and jpg hold R = G = B. Raises ConflictingOptions as `encode_cutout` does.
@@ -88,16 +92,17 @@ def encode_alpha(alpha: Pixels, format: Format, quality: int) -> bytes:
     _check_side(alpha, format)
     with _codec_errors(format):
         if format == "png":
-            return _imencode(".png", alpha)
+            return _with_chunks(_imencode(".png", alpha), *_density_chunk(dpi))
         if format == "jpg":
-            return _imencode(".jpg", cv2.cvtColor(alpha, cv2.COLOR_GRAY2BGR), _jpeg_settings(quality))
-        grey = Image.fromarray(np.ascontiguousarray(alpha)).convert("RGB")
+            grey = _imencode(".jpg", cv2.cvtColor(alpha, cv2.COLOR_GRAY2BGR), _jpeg_settings(quality))
+            return _with_density(grey, dpi)
+        picture = Image.fromarray(np.ascontiguousarray(alpha)).convert("RGB")
         if format == "webp":
-            return _save_webp(grey, lossless=True)
-        return _save_avif(grey, 100)  # no quantisation, and grey survives YCbCr unchanged
+            return _save_webp(picture, lossless=True)
+        return _save_avif(picture, 100)  # no quantisation, and grey survives YCbCr unchanged
 
 
-def encode_opaque(rgb: Pixels, format: Format, quality: int) -> bytes:
+def encode_opaque(rgb: Pixels, format: Format, quality: int, dpi: int | None = None) -> bytes:
     """A picture without transparency, `rgb` uint8 [H, W, 3]; `quality` 1..100 is for webp, jpg and avif.
 
     Raises ConflictingOptions as `encode_cutout` does.
@@ -105,9 +110,11 @@ def encode_opaque(rgb: Pixels, format: Format, quality: int) -> bytes:
     _check_side(rgb, format)
     with _codec_errors(format):
         if format == "png":
-            return _tagged_png(_imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)))
+            png = _imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+            return _with_chunks(png, _SRGB_CHUNK, *_density_chunk(dpi))
         if format == "jpg":
-            return _tagged_jpeg(_imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), _jpeg_settings(quality)))
+            jpeg = _imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), _jpeg_settings(quality))
+            return _with_density(_tagged_jpeg(jpeg), dpi)
         picture = Image.fromarray(np.ascontiguousarray(rgb))
         if format == "webp":
             return _save_webp(picture, quality=quality, icc_profile=srgb_profile())
@@ -168,10 +175,31 @@ def _imencode(suffix: str, pixels: cv2.typing.MatLike, settings: list[int] | Non
     return encoded.tobytes()
 
 
-def _tagged_png(png: bytes) -> bytes:
-    """The file with an sRGB chunk behind its header; cv2 writes none."""
-    chunk = b"\0\0\0\x01" + _SRGB_CHUNK_BODY + zlib.crc32(_SRGB_CHUNK_BODY).to_bytes(4, "big")
-    return b"".join((memoryview(png)[:_PNG_HEADER_END], chunk, memoryview(png)[_PNG_HEADER_END:]))
+def _chunk(body: bytes) -> bytes:
+    """A PNG chunk from its name and data."""
+    return (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+
+
+_SRGB_CHUNK: Final = _chunk(b"sRGB\x00")  # rendering intent 0, perceptual: PNG 3rd edition, 11.3.2.5
+
+
+def _density_chunk(dpi: int | None) -> list[bytes]:
+    """pHYs, in pixels per metre: PNG 3rd edition, 11.3.4.3."""
+    return [] if dpi is None else [_chunk(b"pHYs" + round(dpi / 0.0254).to_bytes(4, "big") * 2 + b"\x01")]
+
+
+def _with_chunks(png: bytes, *chunks: bytes) -> bytes:
+    """The file with more chunks behind its header; cv2 writes none."""
+    return b"".join((memoryview(png)[:_PNG_HEADER_END], *chunks, memoryview(png)[_PNG_HEADER_END:]))
+
+
+def _with_density(jpeg: bytes, dpi: int | None) -> bytes:
+    """The file with dots per inch in its JFIF header, which cv2 writes first: JFIF 1.02, page 5."""
+    if dpi is None:
+        return jpeg
+    start, end = _JFIF_DENSITY
+    density = b"\x01" + dpi.to_bytes(2, "big") * 2
+    return b"".join((memoryview(jpeg)[:start], density, memoryview(jpeg)[end:]))
 
 
 def _tagged_jpeg(jpeg: bytes) -> bytes:

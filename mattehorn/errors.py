@@ -5,6 +5,7 @@ MattehornError                     internal               500
 ├─ EventError                      invalid_event          400  a store's notification: unreadable or not trusted
 ├─ MissingImage                    missing_image          400
 ├─ MultipleImages                  multiple_images        400
+├─ UrlNotAllowed                   url_not_allowed        400  a URL that this service does not fetch
 ├─ ModelNotAllowed                 model_not_allowed      403  licence gate
 ├─ NotFound                        not_found              404
 │  └─ ResultNotFound               result_not_found       404
@@ -21,6 +22,7 @@ MattehornError                     internal               500
 │  └─ UnknownModel                 unknown_model          422
 ├─ CorruptImage                    corrupt_image          422
 ├─ NoForeground                    no_foreground          422
+├─ FetchFailed                     fetch_failed           422  a URL whose server gave no picture
 ├─ Overloaded                      overloaded             429  always with retry_after_s
 ├─ ModelLoading                    model_loading          503  with retry_after_s
 ├─ Unavailable                     unavailable            503  with retry_after_s
@@ -69,6 +71,10 @@ class MissingImage(MattehornError):
 
 class MultipleImages(MattehornError):
     code, status = "multiple_images", 400
+
+
+class UrlNotAllowed(MattehornError):
+    code, status = "url_not_allowed", 400
 
 
 class ModelNotAllowed(MattehornError):
@@ -133,6 +139,10 @@ class CorruptImage(MattehornError):
 
 class NoForeground(MattehornError):
     code, status = "no_foreground", 422
+
+
+class FetchFailed(MattehornError):
+    code, status = "fetch_failed", 422
 
 
 class Overloaded(MattehornError):

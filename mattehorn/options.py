@@ -1,7 +1,8 @@
 """What a caller asks for: one definition behind the HTTP form, the query, JSON, the CLI, the web page and Python.
 
 `parse_options` turns loose text into a checked `Options` and raises the contract's errors; everything later may trust
-its values. What an operator sets is in settings.py. Bytes (the photo, a background picture) travel beside the options.
+its values. The layout options are in layout_options.py; what an operator sets is in settings.py. Bytes (the photo, a
+background picture) travel beside the options.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pydantic import (
 
 from mattehorn.colour import BACKGROUND_TEMPLATES, parse_colour, parse_gradient
 from mattehorn.errors import ConflictingOptions, OptionError, UnknownOption
+from mattehorn.layout_options import LayoutOptions, layout_conflicts
 
 Output = Literal["cutout", "alpha", "composite", "zip"]
 Format = Literal["png", "webp", "jpg", "avif"]
@@ -46,10 +48,8 @@ def _jpeg(value: Any) -> Any:
 Pixels = Annotated[float, BeforeValidator(_radius)]
 
 
-class Options(BaseModel):
-    """One request's wishes. `None` means: not sent, the default follows from the other fields."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class PictureOptions(BaseModel):
+    """Everything but layout."""
 
     model: str = Field("auto", max_length=100, description="auto, or a name or name@version from /v1/models")
     subject: Literal["auto", "person", "product", "animal", "car", "graphic", "other"] = Field(
@@ -143,17 +143,6 @@ class Options(BaseModel):
         _offset_parts(value)
         return value
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        conflicts = [
-            {"code": ConflictingOptions.code, "message": message, "field": field} for field, message in _conflicts(self)
-        ]
-        if conflicts:
-            first = conflicts[0]
-            details = conflicts if len(conflicts) > 1 else []
-            raise ConflictingOptions(first["message"], field=first["field"], details=details)
-        return self
-
     @property
     def has_background(self) -> bool:
         """A background named by an option; a background picture travels beside the options."""
@@ -188,6 +177,23 @@ class Options(BaseModel):
                 field="roi",
             )
         return left, top, right, bottom
+
+
+class Options(LayoutOptions, PictureOptions):
+    """One request's wishes. `None` means: not sent, the default follows from the other fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        conflicts = [
+            {"code": ConflictingOptions.code, "message": message, "field": field} for field, message in _conflicts(self)
+        ]
+        if conflicts:
+            first = conflicts[0]
+            details = conflicts if len(conflicts) > 1 else []
+            raise ConflictingOptions(first["message"], field=first["field"], details=details)
+        return self
 
 
 _BACKGROUNDS = ("background_color", "background_gradient", "background_template", "background_blur_px")
@@ -226,7 +232,7 @@ def _conflicts(options: Options) -> list[tuple[str, str]]:
             found.append((name, f"{name} needs store=true."))
     if not options.inline and not options.store:
         found.append(("inline", "inline=false needs store=true: the URL points at the stored result."))
-    return found
+    return found + layout_conflicts(options)
 
 
 def parse_options(fields: Mapping[str, Any], *, background_file: bool = False) -> Options:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -20,15 +21,18 @@ from numpy.typing import NDArray
 from mattehorn import alpha as matte
 from mattehorn import encode, telemetry
 from mattehorn.colour import BACKGROUND_TEMPLATES, parse_colour, parse_gradient
-from mattehorn.composite import Background, Blur, Colour, GradientFill, Picture, Shadow, lay_over
+from mattehorn.composite import Background, Blur, Colour, GradientFill, Picture, Shadow, background_blur, lay_over
 from mattehorn.errors import ConflictingOptions, NoForeground
 from mattehorn.foreground import estimate_foreground, zero_hidden
 from mattehorn.image import Decoded, SourceInfo, decode
+from mattehorn.layout import Placement, check_canvas, cropped_sides, plan
+from mattehorn.layout_pixels import place_alpha, place_frame, place_subject
 from mattehorn.models.base import Model, ModelCard
 from mattehorn.models.zoo import DEFAULT
 from mattehorn.options import Options, parse_options
 from mattehorn.quality import Quality, assess
 from mattehorn.resize import Fitted, fit, restore_alpha
+from mattehorn.resolution import read_dpi
 from mattehorn.settings import Limits
 from mattehorn.telemetry import Stages
 
@@ -42,7 +46,8 @@ _ZIP_JPEG_QUALITY = 95  # 4:4:4 from here on, so that the subject's edge keeps i
 
 @dataclass(frozen=True)
 class Prepared:
-    """A decoded photo, and what the network shall see of it (None: its own transparency is trusted)."""
+    """A decoded photo, and what the network shall see of it (None: its own transparency is trusted). `dpi` is what the
+    result is to state."""
 
     photo: Decoded
     options: Options
@@ -50,11 +55,23 @@ class Prepared:
     roi: tuple[int, int, int, int] | None
     background: Decoded | None
     stages: Stages
+    limits: Limits
+    dpi: int | None
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What is rendered, at the result's size: F, alpha and, for a composite, what lies behind them."""
+
+    foreground: Pixels
+    alpha: Pixels
+    background: Background | None
 
 
 @dataclass(frozen=True)
 class Result:
-    """One answer. `foreground_box` is (top, left, height, width) in source pixels, None when the matte is empty."""
+    """One answer. `width`, `height`: of the result. `foreground_box` is (top, left, height, width) in source pixels,
+    whatever the layout; None when the matte is empty."""
 
     data: bytes
     content_type: str
@@ -76,8 +93,12 @@ class Result:
 def prepare(
     data: bytes, options: Options, card: ModelCard, limits: Limits, background: bytes | None = None
 ) -> Prepared:
-    """Decodes the photo and fits it to the network. Raises the errors of image.decode, OptionError for an empty roi."""
+    """Decodes the photo and fits it to the network. Raises the errors of image.decode, OptionError for an empty roi and
+    for an output_size above the limits."""
     stages = Stages()
+    layout = options.layout
+    if layout is not None and isinstance(layout.size, tuple):
+        check_canvas(*layout.size, limits)
     with stages.timed("decode"):
         photo = decode(data, limits)
         backdrop = decode(background, limits) if background is not None else None
@@ -88,13 +109,15 @@ def prepare(
         with stages.timed("decode"):
             shown = photo.rgb if options.existing_alpha == "ignore" else _on_grey(photo)
             fitted = fit(_crop(shown, roi), card.input_size, card.fit, card.restore)
-    return Prepared(photo, options, fitted, roi, backdrop, stages)
+    dpi = options.dpi or read_dpi(data, photo.info.format)
+    return Prepared(photo, options, fitted, roi, backdrop, stages, limits, dpi)
 
 
 def finish(prepared: Prepared, network_alpha: NDArray[Any] | None) -> Result:
     """The answer from the network's alpha (uint8 or 0..1 float, network size; None when the photo's own is trusted).
 
-    Raises NoForeground when the matte is empty and the caller did not allow that.
+    Raises NoForeground when the matte is empty and the caller did not allow that, OptionError for a layout that this
+    subject's place in the photo makes impossible.
     """
     options, stages, photo = prepared.options, prepared.stages, prepared.photo
     with stages.timed("refine"):
@@ -114,22 +137,24 @@ def finish(prepared: Prepared, network_alpha: NDArray[Any] | None) -> Result:
         raise NoForeground(
             "No foreground was found in the photo; send another photo, a lower alpha_threshold, or allow_empty=true."
         )
-    data, extension = _render(prepared, foreground, alpha)
+    with stages.timed("composite") if options.layout or options.kind == "composite" else nullcontext():
+        scene = _scene(prepared, foreground, alpha, _placement(prepared, alpha, box))
+    data, extension = _render(prepared, scene)
     alpha_png = None
     if options.include == "alpha" or options.store_alpha:
         with stages.timed("encode"):
-            alpha_png = encode.encode_alpha(alpha, "png", options.encode_quality)
-    warnings = photo.info.warnings + (prepared.background.info.warnings if prepared.background else ())
+            alpha_png = encode.encode_alpha(scene.alpha, "png", options.encode_quality, prepared.dpi)
+    height, width = scene.alpha.shape
     return Result(
         data=data,
         content_type=encode.CONTENT_TYPES[extension],
         extension=extension,
-        width=photo.info.width,
-        height=photo.info.height,
+        width=width,
+        height=height,
         foreground_box=box,
         quality=quality,
         source=photo.info,
-        warnings=warnings,
+        warnings=_warnings(prepared, extension),
         alpha_png=alpha_png,
         timings_ms=stages.ms,
     )
@@ -204,21 +229,55 @@ def _seen_alpha(prepared: Prepared, network_alpha: NDArray[Any] | None) -> Matte
     return full
 
 
-def _render(prepared: Prepared, foreground: Pixels, alpha: Pixels) -> tuple[bytes, str]:
+def _placement(prepared: Prepared, alpha: Pixels, box: tuple[int, int, int, int] | None) -> Placement | None:
+    """Where the photo goes on the canvas; None where geometry stays as it is."""
+    layout = prepared.options.layout
+    if layout is None:
+        return None
+    info = prepared.photo.info
+    return plan(layout, info.width, info.height, box, cropped_sides(alpha), prepared.limits)
+
+
+def _scene(prepared: Prepared, foreground: Pixels, alpha: Pixels, placement: Placement | None) -> _Scene:
+    options, image = prepared.options, prepared.photo.rgb
+    background = _background(prepared) if options.kind == "composite" else None
+    if placement is None:
+        return _Scene(foreground, alpha, background)
+    if options.kind == "alpha":
+        return _Scene(foreground, place_alpha(placement, alpha), None)
+    if isinstance(background, Blur):  # all of the photo's background counts, also what the canvas does not show
+        sigma_px = min(background.sigma_px / placement.scale, max(image.shape))  # wider than the photo is all the same
+        background = Picture(place_frame(placement, background_blur(image, alpha, sigma_px, foreground)), None)
+    colour, levels = place_subject(placement, foreground, alpha)
+    if options.kind == "zip":  # its colour is to be composited again: no black may begin at the subject's edge
+        colour = np.where(levels[..., None] > 0, colour, place_frame(placement, foreground))
+    return _Scene(colour, levels, background)
+
+
+def _render(prepared: Prepared, scene: _Scene) -> tuple[bytes, str]:
     """(bytes, file extension) of the output that was asked for."""
-    options, stages = prepared.options, prepared.stages
+    options, stages, dpi = prepared.options, prepared.stages, prepared.dpi
+    foreground, alpha = scene.foreground, scene.alpha
     chosen = options.format or "png"
-    if options.kind == "composite":
+    if scene.background is not None:
         with stages.timed("composite"):
-            rgb, left_over = lay_over(foreground, alpha, prepared.photo.rgb, _background(prepared), _shadow(options))
+            rgb, left_over = lay_over(foreground, alpha, prepared.photo.rgb, scene.background, _shadow(options))
         with stages.timed("encode"):
-            return _encode_composite(rgb, left_over, options)
+            return _encode_composite(rgb, left_over, options, dpi)
     with stages.timed("encode"):
         if options.kind == "alpha":
-            return encode.encode_alpha(alpha, chosen, options.encode_quality), chosen
+            return encode.encode_alpha(alpha, chosen, options.encode_quality, dpi), chosen
         if options.kind == "zip":
-            return _zip(prepared, foreground, alpha), "zip"
-        return encode.encode_cutout(zero_hidden(foreground, alpha), alpha, chosen, options.encode_quality), chosen
+            return _zip(prepared, scene), "zip"
+        hidden = zero_hidden(foreground, alpha)
+        return encode.encode_cutout(hidden, alpha, chosen, options.encode_quality, dpi), chosen
+
+
+def _warnings(prepared: Prepared, extension: str) -> tuple[str, ...]:
+    """What was done that might surprise."""
+    background = prepared.background.info.warnings if prepared.background else ()
+    lost = prepared.options.dpi is not None and extension not in encode.DPI_FORMATS
+    return prepared.photo.info.warnings + background + (("dpi_not_written",) if lost else ())
 
 
 def _foreground(prepared: Prepared, full: Matte) -> Pixels:
@@ -228,33 +287,32 @@ def _foreground(prepared: Prepared, full: Matte) -> Pixels:
     return estimate_foreground(prepared.photo.rgb, full)
 
 
-def _encode_composite(rgb: Pixels, alpha: Pixels | None, options: Options) -> tuple[bytes, str]:
+def _encode_composite(rgb: Pixels, alpha: Pixels | None, options: Options, dpi: int | None) -> tuple[bytes, str]:
     if alpha is None:
         chosen = options.format or "jpg"
-        return encode.encode_opaque(rgb, chosen, options.encode_quality), chosen
+        return encode.encode_opaque(rgb, chosen, options.encode_quality, dpi), chosen
     if options.format == "jpg":
         raise ConflictingOptions(
             "format=jpg cannot hold this composite's transparency; use png, webp or avif, or an opaque background.",
             field="format",
         )
     chosen = options.format or "png"
-    return encode.encode_cutout(zero_hidden(rgb, alpha), alpha, chosen, options.encode_quality), chosen
+    return encode.encode_cutout(zero_hidden(rgb, alpha), alpha, chosen, options.encode_quality, dpi), chosen
 
 
-def _zip(prepared: Prepared, foreground: Pixels, alpha: Pixels) -> bytes:
-    info = prepared.photo.info
+def _zip(prepared: Prepared, scene: _Scene) -> bytes:
+    info, quality = prepared.photo.info, max(_ZIP_JPEG_QUALITY, prepared.options.encode_quality)
+    height, width = scene.alpha.shape
     meta = {
-        "width": info.width,
-        "height": info.height,
+        "width": width,
+        "height": height,
         "source": {"format": info.format, "sha256": info.sha256},
         "options": prepared.options.model_dump(exclude_none=True),
     }
     return encode.encode_zip(
         {
-            "color.jpg": encode.encode_opaque(
-                foreground, "jpg", max(_ZIP_JPEG_QUALITY, prepared.options.encode_quality)
-            ),
-            "alpha.png": encode.encode_alpha(alpha, "png", 100),
+            "color.jpg": encode.encode_opaque(scene.foreground, "jpg", quality, prepared.dpi),
+            "alpha.png": encode.encode_alpha(scene.alpha, "png", 100, prepared.dpi),
             "meta.json": json.dumps(meta, indent=1, sort_keys=True).encode(),
         }
     )

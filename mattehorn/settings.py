@@ -3,10 +3,15 @@ is `Options`. Unknown keys are refused. Credentials of AWS are left to boto3's o
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from mattehorn.fetch.policy import PORTS, UrlPolicy
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
 
 
 class _Section(BaseModel):
@@ -21,11 +26,17 @@ class Limits(_Section):
     side_px: int = Field(default=20_000, gt=0, description="longest side of a picture")
     icc_bytes: int = Field(default=4 * 2**20, gt=0, description="a larger ICC profile is dropped with a warning")
     text_bytes: int = Field(default=2**20, gt=0, description="a larger PNG text chunk is dropped with a warning")
-    fields: int = Field(default=40, gt=0, description="form fields in one multipart body")
+    fields: int = Field(default=80, gt=0, description="form fields in one body; a form with every option has 51")
     field_bytes: int = Field(default=64 * 2**10, gt=0, description="one form field")
     files: int = Field(default=3, gt=0, description="file parts in one multipart body")
     upload_s: float = Field(default=60.0, gt=0, description="time for the body to arrive")
     work_s: float = Field(default=30.0, gt=0, description="time from the body's last byte to the answer's first")
+    fetch_s: float = Field(default=15.0, gt=0, description="time for a picture by URL, redirects included")
+    fetch_connect_s: float = Field(default=5.0, gt=0, description="time for a look-up, and for TCP and TLS each")
+    fetch_bytes_per_s: float = Field(
+        default=10_000.0, gt=0, description="a server that sends slower on average, after 2 s of grace, is given up"
+    )
+    fetch_redirects: int = Field(default=3, ge=0, description="redirects from one URL, each checked as a new URL")
     requests_in_flight: int = Field(
         default=40,
         gt=0,
@@ -104,6 +115,12 @@ class BulkSettings(_Section):
         default=None,
         description="buckets that jobs and events may name besides the store's; empty value: all the credentials reach",
     )
+    uploads_kept_s: float = Field(
+        default=3600.0,
+        ge=0,
+        le=30 * 86_400,
+        description="the photos of a web batch are removed so long after its job's end, which has their results",
+    )
     webhook_secret: SecretStr | None = Field(
         default=None, min_length=1, description="signs the POST to a job's webhook_url; without it jobs may have none"
     )
@@ -121,6 +138,34 @@ class EventSettings(_Section):
     sns_topics: tuple[str, ...] = Field(
         default=(), description="ARNs of the SNS topics whose signed messages are taken and confirmed"
     )
+    pubsub_audience: str | None = Field(
+        default=None,
+        min_length=1,
+        description="audience of the OIDC token that Pub/Sub signs each push with; then no push comes in without one",
+    )
+    pubsub_service_accounts: tuple[str, ...] = Field(
+        default=(), description="e-mail addresses of the service accounts whose pushes are taken"
+    )
+    pubsub_keys_url: str = Field(
+        default="https://www.googleapis.com/oauth2/v3/certs",
+        description="Google's public keys, a JWK set; https, or http on the loopback",
+    )
+
+    @field_validator("pubsub_keys_url")
+    @classmethod
+    def _keys_come_safely(cls, url: str) -> str:
+        if not re.match(r"https://.|http://(127(\.[0-9]{1,3}){3}|\[::1\])[:/]", url):
+            raise ValueError(f"{url[:200]!r} was given; keys come over https://, or http:// from 127.0.0.1 itself")
+        return url
+
+    @model_validator(mode="after")
+    def _pubsub_needs_both(self) -> Self:
+        if bool(self.pubsub_audience) != bool(self.pubsub_service_accounts):
+            raise ValueError(
+                "pubsub_audience and pubsub_service_accounts need each other: anybody may have Google sign a token for "
+                "any audience"
+            )
+        return self
 
 
 class FakeSettings(_Section):
@@ -142,12 +187,23 @@ class Settings(_Section):
     model_dir: str | None = Field(
         default=None, description="a read-only folder with weights, looked at before the packaged ones"
     )
+    url_allow: tuple[str, ...] = Field(
+        default=(),
+        description="HOST or HOST:PORT that callers' URLs may name though its address is not public",
+    )
+    url_ports: tuple[Port, ...] = Field(default=PORTS, description="ports that callers' URLs may name on any host")
     store: StoreSettings = StoreSettings()
     queue: QueueSettings = QueueSettings()
     bulk: BulkSettings = BulkSettings()
     events: EventSettings = EventSettings()
     limits: Limits = Limits()
     fake: FakeSettings = FakeSettings()
+
+    @field_validator("url_allow")
+    @classmethod
+    def _hosts_are_hosts(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        UrlPolicy.of(entries)
+        return entries
 
 
 def apply_overrides(args: dict[str, Any], pairs: list[str]) -> dict[str, Any]:

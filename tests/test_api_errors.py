@@ -169,7 +169,7 @@ def test_what_is_not_there_and_what_is_not_allowed(client: Client) -> None:
         ({"refine": "best"}, "invalid_option", "refine"),
         ({"existing_alpha": "keep"}, "invalid_option", "existing_alpha"),
         ({"shadow_offset": "1"}, "invalid_option", "shadow_offset"),
-        ({"crop": "true"}, "unknown_option", "crop"),
+        ({"crop_margin": "5px"}, "unknown_option", "crop_margin"),
         ({"model": "u2net"}, "unknown_model", "model"),
         ({"model": "fake@9"}, "unknown_model", "model"),
         ({"format": "jpg"}, "conflicting_options", "format"),

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import tracemalloc
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from mattehorn.bulk import job_results
 from mattehorn.bulk.job_results import JobRunning, manifest_lines, results_zip
 from mattehorn.bulk.messages import webhook_message
 from mattehorn.bulk.webhook import Webhook
-from mattehorn.errors import OptionError, Unavailable
+from mattehorn.errors import FetchFailed, OptionError, Unavailable
 from mattehorn.events.signatures import HEADER, check_signature
+from mattehorn.fetch.addresses import Address
+from mattehorn.fetch.fetch import Fetcher
+from mattehorn.fetch.policy import UrlPolicy
 
 from .bulk_bench import (
     JPEG,
@@ -109,24 +115,31 @@ def test_the_zip_holds_one_picture_at_a_time(bench: Bench) -> None:
 # ---- webhook ----
 
 
-class Receiver(httpx.BaseTransport):
-    """Answers as scripted, then 200; keeps what it was sent."""
+@dataclass(frozen=True)
+class Posted:
+    url: str
+    content: bytes
+    headers: Mapping[str, str]
+
+
+class Receiver(Fetcher):
+    """The network and who is behind it: answers as scripted, then 200; keeps what it was sent."""
 
     def __init__(self, *answers: int | Exception) -> None:
+        super().__init__()
         self.answers = list(answers)
-        self.got: list[httpx.Request] = []
+        self.got: list[Posted] = []
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        request.read()
-        self.got.append(request)
+    async def post(self, text: str, content: bytes, headers: Mapping[str, str], **more: Any) -> int:
+        self.got.append(Posted(text, content, headers))
         answer = self.answers.pop(0) if self.answers else 200
         if isinstance(answer, Exception):
             raise answer
-        return httpx.Response(answer, headers={"Location": "http://169.254.169.254/"})
+        return answer
 
 
-def webhook_bench(folder: Path, receiver: Receiver, **more: Any) -> Bench:
-    return Bench(folder, webhook=Webhook(SECRET, transport=receiver, clock=lambda: 1_700_000_000.0), **more)
+def webhook_bench(folder: Path, receiver: Fetcher, **more: Any) -> Bench:
+    return Bench(folder, webhook=Webhook(SECRET, receiver, clock=lambda: 1_700_000_000.0), **more)
 
 
 def test_the_webhook_is_told_once_signed_with_the_jobs_answer(tmp_path: Path) -> None:
@@ -145,7 +158,7 @@ def test_the_webhook_is_told_once_signed_with_the_jobs_answer(tmp_path: Path) ->
     bench.close()
 
 
-@pytest.mark.parametrize("trouble", [500, 404, 302, httpx.ConnectError("refused"), httpx.ReadTimeout("slow")])
+@pytest.mark.parametrize("trouble", [500, 404, 302, FetchFailed("slow")])
 def test_a_receiver_that_does_not_take_it_is_told_again(tmp_path: Path, trouble: int | Exception) -> None:
     receiver = Receiver(trouble, trouble)
     bench = webhook_bench(tmp_path, receiver)
@@ -153,7 +166,7 @@ def test_a_receiver_that_does_not_take_it_is_told_again(tmp_path: Path, trouble:
     bench.jobs.submit(body(webhook_url="https://example.com/done"))
     bench.run()
     assert len(receiver.got) == 3
-    assert {request.url.host for request in receiver.got} == {"example.com"}
+    assert {request.url for request in receiver.got} == {"https://example.com/done"}
     assert bench.queue.depth().dead == 0
     bench.close()
 
@@ -211,6 +224,13 @@ def test_a_worker_that_died_between_the_end_and_its_message_is_made_up_for(tmp_p
         "https://example.com:99999/",
         "http://127.0.0.1.example.com/",
         "http://[::ffff:10.0.0.1]/",
+        "http://127.0.0.1:8080/x",
+        "https://127.0.0.1/x",
+        "https://localhost/x",
+        "https://[::1]/x",
+        "https://169.254.169.254/latest/",
+        "https://2130706433/",
+        "https://example.com:6379/",
         "https://example.com/" + "a" * 3000,
         "gopher://127.0.0.1/",
     ],
@@ -223,14 +243,83 @@ def test_an_address_that_may_not_be_called_is_refused_when_the_job_is_made(tmp_p
     bench.close()
 
 
-def test_https_and_this_machines_loopback_may_be_called_and_an_operator_may_allow_less() -> None:
-    webhook = Webhook(SECRET)
-    for url in ("https://example.com/x?y=1", "http://127.0.0.1:8080/x", "http://localhost/x", "http://[::1]/x"):
-        webhook.check_url(url)
-    strict = Webhook(SECRET, allow=lambda parts: parts.hostname == "hooks.example.com")
-    strict.check_url("https://hooks.example.com/x")
-    with pytest.raises(OptionError):
-        strict.check_url("https://example.com/x")
+def test_public_https_may_be_called_and_what_the_operator_lists() -> None:
+    Webhook(SECRET).check_url("https://example.com/x?y=1")
+    listing = Webhook(SECRET, Fetcher(UrlPolicy.of(["hooks.internal", "127.0.0.1:8080"])))
+    for url in (
+        "https://example.com/",
+        "http://hooks.internal/x",
+        "https://hooks.internal/x",
+        "http://127.0.0.1:8080/",
+    ):
+        listing.check_url(url)
+    for url in ("http://example.com/", "http://127.0.0.1:8081/", "https://hooks.internal:8443/"):
+        with pytest.raises(OptionError):
+            listing.check_url(url)
+
+
+class Listener:
+    """A real server on the loopback that takes every POST."""
+
+    def __init__(self) -> None:
+        got = self.got = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                got.append(Posted(self.path, body, {name.lower(): value for name, value in self.headers.items()}))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *said: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port: int = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    made = Listener()
+    yield made
+    made.close()
+
+
+def test_a_real_receiver_that_the_operator_lists_is_told(tmp_path: Path, listener: Listener) -> None:
+    bench = webhook_bench(tmp_path, Fetcher(UrlPolicy.of([f"127.0.0.1:{listener.port}"])))
+    bench.add_photos(1)
+    spec = bench.jobs.submit(body(webhook_url=f"http://127.0.0.1:{listener.port}/done?a=b"))
+    bench.run()
+    (request,) = listener.got
+    assert request.url == "/done?a=b"
+    assert json.loads(request.content) == bench.jobs.progress(spec.id).document()
+    check_signature(request.headers[HEADER.lower()], request.content, SECRET, 1_700_000_000.0)
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["user-agent"] == "mattehorn"
+    assert request.headers["x-mattehorn-delivery"] == spec.id
+    bench.close()
+
+
+def test_a_name_that_leads_inside_is_not_called_and_the_job_has_ended(tmp_path: Path, listener: Listener) -> None:
+    async def inside(host: str) -> list[Address]:
+        asked.append(host)
+        return [ip_address("127.0.0.1")]
+
+    asked: list[str] = []
+    bench = webhook_bench(tmp_path, Fetcher(UrlPolicy.of(ports=[listener.port]), resolve=inside))
+    bench.add_photos(1)
+    spec = bench.jobs.submit(body(webhook_url=f"https://hooks.example:{listener.port}/done"))
+    bench.run()
+    assert asked == ["hooks.example"]
+    assert listener.got == []
+    assert bench.queue.depth().dead == 0
+    assert bench.jobs.progress(spec.id).state == "succeeded"
+    bench.close()
 
 
 def test_without_a_secret_no_job_may_have_a_webhook() -> None:
@@ -241,4 +330,4 @@ def test_without_a_secret_no_job_may_have_a_webhook() -> None:
 def test_a_job_that_has_not_ended_is_not_told(bench: Bench) -> None:
     spec = bench.jobs.submit(body(webhook_url="https://example.com/"))
     with pytest.raises(Unavailable):
-        Webhook(SECRET, transport=Receiver()).deliver(bench.jobs, spec.id)
+        Webhook(SECRET, Receiver()).deliver(bench.jobs, spec.id)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import ImageColor
 
 from mattehorn.colour import BACKGROUND_TEMPLATES, paint_gradient, parse_colour, parse_gradient
 
@@ -126,3 +127,10 @@ def test_thin_and_tiny_frames_are_painted(shape, text) -> None:
 def test_every_template_is_an_opaque_gradient(name) -> None:
     gradient = parse_gradient(BACKGROUND_TEMPLATES[name])
     assert all(stop.colour[3] == 255 for stop in gradient.stops)
+
+
+def test_a_name_that_pillow_has_looked_up_before_is_still_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ImageColor.colormap, "rebeccapurple", "#663399")  # put back as it was, whatever Pillow does
+    ImageColor.getrgb("rebeccapurple")
+    assert isinstance(ImageColor.colormap["rebeccapurple"], tuple)
+    assert parse_colour("rebeccapurple") == (0x66, 0x33, 0x99, 255)

@@ -142,6 +142,30 @@ def test_photo_and_background_count_for_the_memory_permit(tmp_path: Path) -> Non
     assert held == [pytest.approx((64 * 48 + 100 * 100) / 1e6)]
 
 
+@pytest.mark.parametrize(
+    ("options", "pixels"),
+    [
+        ({"output_size": "700x500"}, 700 * 500),
+        ({"output_size": "original"}, 64 * 48),
+        ({"crop": True, "padding": "100px"}, 264 * 248),  # as if the subject were the whole photo
+    ],
+    ids=str,
+)
+def test_a_layouts_canvas_counts_for_the_memory_permit(tmp_path: Path, options: dict[str, Any], pixels: int) -> None:
+    service = InProcessService(tmp_path)
+    held: list[float] = []
+    predict = service.matting.predict.remote
+
+    async def watch(*args: Any) -> Any:
+        held.append(service.compose._permits.held)
+        return await predict(*args)
+
+    service.matting.predict.remote = watch
+    cut_out(service, job(**options))
+    assert held == [pytest.approx((64 * 48 + pixels) / 1e6, abs=2e-6)]
+    assert service.compose._permits.held == 0
+
+
 def test_photos_beyond_the_memory_permit_wait_for_their_turn(tmp_path: Path) -> None:
     service = InProcessService(tmp_path, limits={"megapixels_in_flight": 1})
     at_once, most = 0, 0

@@ -254,3 +254,33 @@ def test_every_format_has_a_content_type_and_an_ending() -> None:
     assert encode.CONTENT_TYPES["jpg"] == "image/jpeg"
     with pytest.raises(KeyError, match="tiff"):
         encode.extension("tiff")
+
+
+# Dots per inch
+
+
+@pytest.mark.parametrize("dpi", [72, 96, 300, 1200, 65_535])
+def test_png_and_jpg_state_dots_per_inch_where_readers_look(dpi: int) -> None:
+    rgb, alpha = cutout()
+    files = [
+        encode_cutout(rgb, alpha, "png", 90, dpi),
+        *(encode_opaque(rgb, format, 90, dpi) for format in ("png", "jpg")),
+        *(encode_alpha(alpha, format, 90, dpi) for format in ("png", "jpg")),
+    ]
+    for data in files:
+        with Image.open(io.BytesIO(data)) as image:
+            assert image.info["dpi"] == pytest.approx((dpi, dpi), abs=0.02)
+            image.verify()
+
+
+@pytest.mark.parametrize("format", ["png", "jpg", "webp", "avif"])
+def test_dots_per_inch_change_no_pixel_and_nothing_else_is_written(format: str) -> None:
+    rgb, alpha = cutout()
+    for plain, stated in (
+        (encode_opaque(rgb, format, 90), encode_opaque(rgb, format, 90, 300)),
+        (encode_alpha(alpha, format, 90), encode_alpha(alpha, format, 90, 300)),
+    ):
+        images = [Image.open(io.BytesIO(data)) for data in (plain, stated)]
+        assert (np.asarray(images[0]) == np.asarray(images[1])).all()
+        assert "exif" not in images[1].info
+        assert (plain == stated) == (format in ("webp", "avif"))

@@ -17,7 +17,7 @@ CLASSES = sorted(
 
 # the contract's table of codes (1.6), as far as this version can reach them
 CONTRACT = {
-    400: {"invalid_body", "invalid_event", "missing_image", "multiple_images"},
+    400: {"invalid_body", "invalid_event", "missing_image", "multiple_images", "url_not_allowed"},
     403: {"model_not_allowed"},
     404: {"not_found", "result_not_found"},
     405: {"method_not_allowed"},
@@ -32,6 +32,7 @@ CONTRACT = {
         "unknown_model",
         "corrupt_image",
         "no_foreground",
+        "fetch_failed",
     },
     429: {"overloaded"},
     500: {"internal"},

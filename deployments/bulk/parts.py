@@ -12,6 +12,7 @@ from mattehorn.bulk.places import Places
 from mattehorn.bulk.webhook import Webhook
 from mattehorn.bulk.worker import Route, WorkerSettings, check_routes
 from mattehorn.errors import OptionError
+from mattehorn.fetch.fetch import Fetcher
 from mattehorn.queue_interface import Queue
 from mattehorn.recipe import find_recipe
 from mattehorn.settings import Settings
@@ -27,7 +28,7 @@ def make_places(settings: Settings) -> Places:
 
 def make_webhook(settings: Settings) -> Webhook:
     secret = settings.bulk.webhook_secret
-    return Webhook(secret.get_secret_value() if secret else None)
+    return Webhook(secret.get_secret_value() if secret else None, Fetcher.of(settings))
 
 
 def make_jobs(settings: Settings, places: Places, queue: Queue) -> Jobs:

@@ -28,6 +28,7 @@ from deployments.compose.permits import Permits
 from mattehorn import telemetry
 from mattehorn.errors import DeadlineExceeded
 from mattehorn.image import read_header
+from mattehorn.layout import most_pixels
 from mattehorn.models.zoo import find_card
 from mattehorn.pipeline import NO_MODEL, Prepared, Result, finish, prepare
 from mattehorn.results import StoredResult, check_template, save_result
@@ -62,9 +63,12 @@ class Compose:
         if not self._lanes.has_place(job.lane):
             return Full()
         limits = self._settings.limits
-        megapixels = read_header(job.photo, limits).megapixels
+        header = read_header(job.photo, limits)
+        megapixels = header.megapixels
         if job.background is not None:
             megapixels += read_header(job.background, limits).megapixels
+        if (layout := job.options.layout) is not None:  # a photo of one pixel may ask for a canvas of 50 megapixels
+            megapixels += most_pixels(layout, header.width, header.height, limits) / 1e6
         with self._lanes.place(job.lane):
             waited = perf_counter()
             async with _until(job.deadline), self._lanes.hold(megapixels, job.lane):

@@ -4,26 +4,25 @@ The body is that of `GET /v1/jobs/{id}`; `X-Mattehorn-Signature` is over it (eve
 `X-Mattehorn-Delivery` is the job's id, by which a receiver knows a repetition. A mark in the store keeps it to one
 delivery a job, except when a worker dies between the answer and the mark.
 
-What it is not: no guard against every server-side request forgery. Here is the least: https only, or this machine's
-loopback; no redirects; `allow` may say more. Called by worker.py and, for the address, by the jobs.
+The address is https and public, as those of pictures are (fetch/), or the operator lists its host. Called by worker.py
+and, for the address, by the jobs.
 """
 
 from __future__ import annotations
 
-import ipaddress
+import asyncio
 import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
-
-import httpx
+from dataclasses import dataclass, field
 
 from mattehorn.bulk.jobs import Jobs
 from mattehorn.bulk.progress import ENDED
-from mattehorn.errors import OptionError, Unavailable
+from mattehorn.errors import FetchFailed, OptionError, Unavailable, UrlNotAllowed
 from mattehorn.events.signatures import HEADER, make_signature
+from mattehorn.fetch.fetch import Fetcher
+from mattehorn.fetch.urls import BadUrl, parse_url
 
 log = logging.getLogger(__name__)
 
@@ -31,36 +30,38 @@ TIMEOUT_S = 10.0  # a receiver stores the message and answers; it does not work 
 RETRY_S = 30
 URL_CHARS = 2000
 DELIVERY = "X-Mattehorn-Delivery"
+FIELD = "webhook_url"
 
 
 @dataclass(frozen=True)
 class Webhook:
-    """How webhooks are sent. Without a secret no job may have one. `allow` says which https hosts may be called;
-    `transport` takes the network's place in tests."""
+    """How webhooks are sent. Without a secret no job may have one. `fetcher` says which hosts may be called, and calls
+    them."""
 
     secret: str | None
-    allow: Callable[[SplitResult], bool] = lambda url: True
-    transport: httpx.BaseTransport | None = None
+    fetcher: Fetcher = field(default_factory=Fetcher)
     clock: Callable[[], float] = time.time
 
-    def check_url(self, url: str) -> None:
-        """Raises OptionError (field `webhook_url`) for an address that may not be called."""
+    def check_url(self, text: str) -> None:
+        """Raises OptionError (field `webhook_url`) for an address that may not be called, as far as can be told without
+        a look-up; the look-up comes with the call."""
         if not self.secret:
             raise _bad("is not possible here: the operator has set no secret to sign it with (bulk.webhook_secret)")
+        if len(text) > URL_CHARS or not text.isascii():
+            raise _bad(f"has at most {URL_CHARS} ASCII characters")
         try:
-            parts = urlsplit(url)
-            _ = parts.port
-        except ValueError:
-            raise _bad("is no URL") from None
-        if len(url) > URL_CHARS or not parts.hostname or parts.username or not url.isascii():
-            raise _bad(f"is an https URL of at most {URL_CHARS} ASCII characters without a user name")
-        if _is_loopback(parts.hostname) and parts.scheme in ("http", "https"):
-            return
-        if parts.scheme != "https" or not self.allow(parts):
-            raise _bad("begins with https:// and names a host that this service may call")
+            url = parse_url(text)
+            self.fetcher.policy.check(url)
+        except BadUrl as error:
+            raise _bad(str(error)) from None
+        if url.scheme != "https" and not self.fetcher.policy.lists(url):
+            raise _bad("begins with https://, unless the operator lists its host (url_allow)")
 
     def deliver(self, jobs: Jobs, job: str) -> None:
-        """Tells the job's end, unless it has been told. Raises Unavailable when the receiver did not take it."""
+        """Tells the job's end, unless it has been told.
+
+        Raises Unavailable when the receiver did not take it, OptionError when its address may not be called.
+        """
         spec, state = jobs.spec(job), jobs.state(job)
         if spec.webhook_url is None or state.exists("webhook.done"):
             return
@@ -77,32 +78,21 @@ class Webhook:
         assert self.secret  # check_url has just seen it
         headers = {
             "Content-Type": "application/json",
-            "User-Agent": "mattehorn",
             HEADER: make_signature(body, self.secret, self.clock()),
             DELIVERY: job,
         }
         try:
-            with (
-                httpx.Client(
-                    transport=self.transport, timeout=TIMEOUT_S, follow_redirects=False, trust_env=False
-                ) as http,
-                http.stream("POST", url, content=body, headers=headers) as answer,
-            ):
-                status = answer.status_code  # its body is not read: it may be anything, of any length
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            log.info("bulk_webhook_failed job=%s error=%s", job, type(error).__name__)
+            # the caller is a thread without an event loop
+            status = asyncio.run(self.fetcher.post(url, body, headers, field=FIELD, within_s=TIMEOUT_S, request_id=job))
+        except UrlNotAllowed as error:
+            raise OptionError(error.message, field=FIELD) from None
+        except FetchFailed as error:
+            log.info("bulk_webhook_failed job=%s error=%s", job, error.message)
             raise Unavailable("The job's webhook did not answer.", retry_after_s=RETRY_S) from error
         if not 200 <= status < 300:
             log.info("bulk_webhook_failed job=%s status=%d", job, status)
             raise Unavailable(f"The job's webhook answered {status}; 2xx is needed.", retry_after_s=RETRY_S)
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _bad(what: str) -> OptionError:
-    return OptionError(f"webhook_url {what}.", field="webhook_url")
+    return OptionError(f"{FIELD} {what}.", field=FIELD)
