@@ -250,10 +250,10 @@ def _check(alpha: Alpha, truth: Alpha) -> None:
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
     """Rank correlation -1..1 of two equally long lists, ties at their mean rank; None where one of them is all ties."""
-    ranks = [_ranks(np.asarray(values, np.float64)) for values in (first, second)]
-    if any(np.ptp(own) == 0 for own in ranks):
+    ranks = np.stack([_ranks(np.asarray(values, np.float64)) for values in (first, second)])
+    if (np.ptp(ranks, axis=1) == 0).any():
         return None
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.asarray(np.corrcoef(ranks))[0, 1])
 
 
 def _ranks(values: Curve) -> Curve:
