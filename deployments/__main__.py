@@ -65,8 +65,7 @@ def main() -> int:
         )
         return 2
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    _catch_signals(stop)
     own = Path(tempfile.mkdtemp(prefix="mattehorn-"))
     _set_environment(own)
     try:
@@ -83,6 +82,12 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--config", metavar="FILE", help=f"instead of the packaged {default_config().name}")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. store.url=s3://b/p")
     return parser.parse_args()
+
+
+def _catch_signals(stop: threading.Event) -> None:
+    """SIGINT and SIGTERM end the service in order: `_watch` looks at `stop`."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
 
 
 def _set_environment(own: Path) -> None:
@@ -106,6 +111,7 @@ def _serve(config: dict[str, Any], stop: threading.Event) -> int:
     from ray.serve.schema import ServeDeploySchema
 
     ray.init("local", include_dashboard=False, log_to_driver=True)
+    _catch_signals(stop)  # Ray has put its own handler of SIGTERM in place, which aborts while bulk work is given back
     try:
         schema = ServeDeploySchema.model_validate(config)
         client = serve_start(http_options=schema.http_options.model_dump(), proxy_location=schema.proxy_location)

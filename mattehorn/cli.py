@@ -11,7 +11,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -38,16 +38,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _child("deployments.bulk.ray_data", arguments[1:])
     parsed = _parser().parse_args(arguments)
     cv2.setNumThreads(1)
+    return exit_code("mattehorn", lambda: int(parsed.command(parsed)))
+
+
+def exit_code(program: str, run: Callable[[], int]) -> int:
+    """What `run` gives; a known fault is said on stderr: 2 for one of usage, 1 for another."""
     try:
-        return int(parsed.command(parsed))
+        return run()
     except (OptionError, ModelError) as error:
-        print(f"mattehorn: {error.message}", file=sys.stderr)
+        print(f"{program}: {error.message}", file=sys.stderr)
         return 2
     except MattehornError as error:
-        print(f"mattehorn: {error.code}: {error.message}", file=sys.stderr)
+        print(f"{program}: {error.code}: {error.message}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"mattehorn: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+        print(f"{program}: {error.filename or ''}: {error.strerror}", file=sys.stderr)
         return 1
 
 

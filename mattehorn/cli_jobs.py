@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from mattehorn.errors import OptionError
+from mattehorn.errors import MattehornError, OptionError
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -29,6 +29,7 @@ Document = Mapping[str, Any]
 _SERVER = "http://127.0.0.1:8000"  # client.DEFAULT_SERVER; importing that would cost --help a tenth of a second
 _FAILED_SHOWN = 20  # for people; --json has up to 1000, the manifest all
 _LISTED = 20
+_UNKNOWN = "extra_forbidden"  # pydantic's name for a key that is none
 INTERRUPTED = 128 + signal.SIGINT  # as a shell counts
 _BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 
@@ -87,10 +88,9 @@ def add_local_flags(parser: argparse.ArgumentParser, when: str = "") -> None:
 
 
 def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a whole number of 1 or more")
+    return int(text)
 
 
 def recipe_value(text: str) -> str | dict[str, Any]:
@@ -128,7 +128,8 @@ def local_settings(parsed: argparse.Namespace) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise OptionError(f"--set {key}: {first['msg']}.", field="set") from None
+        said = "there is no such setting; docs/operations.md lists them" if first["type"] == _UNKNOWN else first["msg"]
+        raise OptionError(f"--set {key}: {said.rstrip('.')}.", field="set") from None
     except ValueError as error:
         raise OptionError(str(error), field="set") from None
 
@@ -148,21 +149,29 @@ class ProgressBar:
         said += [f"{tqdm.format_interval(left)} left"] if left else []
         self._bar.set_postfix_str(", ".join(said))
 
+    def waits(self, error: MattehornError) -> None:
+        """Says that the service is away, and is waited for."""
+        self._bar.write(f"mattehorn: {error.message} Waiting for it; Ctrl-C leaves the job running.", file=sys.stderr)
+
     def close(self) -> None:
         self._bar.close()
 
 
 def summarise(document: Document, as_json: bool) -> int:
-    """Prints how a job ended; the exit code."""
+    """Prints how a job is, or ended; the exit code."""
     failed = document["done"] - document["success"] - document["skipped"]
     if as_json:
         print(json.dumps(document))
     else:
-        took = document["seconds_per_image"]
+        took, left = document["seconds_per_image"], document["eta_s"]
         print(
             f"job {document['id']} {document['state']}: {document['total']} photos, {document['success']} done, "
-            f"{document['skipped']} skipped, {failed} failed" + (f", {took:g} s each." if took is not None else ".")
+            f"{document['skipped']} skipped, {failed} failed"
+            + (f", {took:g} s each" if took is not None else "")
+            + (f", about {tqdm.format_interval(left)} left." if left else ".")
         )
+        if document["state"] == "succeeded" and not document["total"]:
+            print("No photo was found. Is the prefix, or the manifest, the right one?", file=sys.stderr)
         for entry in document["failed"][:_FAILED_SHOWN]:
             print(f"  {_plain(entry['file'])}: {_plain(entry['error'])}")
         if failed > _FAILED_SHOWN:
@@ -228,7 +237,7 @@ def _follow(parsed: argparse.Namespace, client: Any, job: str) -> int:
     bar = ProgressBar()
     document: Document = {}
     try:
-        for document in client.follow(job):
+        for document in client.follow(job, on_wait=bar.waits):
             bar.show(document)
     except KeyboardInterrupt:
         bar.close()
@@ -272,6 +281,7 @@ def _list(documents: list[dict[str, Any]], as_json: bool) -> int:
         print(
             f"{document['id']}  {document['created_at'][:19]}Z  {document['state']:<9}  "
             f"{document['done']} of {document['total']}"
+            + (f", about {tqdm.format_interval(document['eta_s'])} left" if document["eta_s"] else "")
         )
     print(f"{len(documents)} jobs.", file=sys.stderr)
     return 0
@@ -280,10 +290,13 @@ def _list(documents: list[dict[str, Any]], as_json: bool) -> int:
 def _local(parsed: argparse.Namespace, body: dict[str, Any]) -> int:
     """The job in this process. Its state is in the results store: after Ctrl-C or a kill the same command goes on."""
     from mattehorn.bulk.embedded import LocalJob, own_queue, usual_workers
+    from mattehorn.bulk.places import Places
+    from mattehorn.bulk.reach import require_buckets
 
     if parsed.webhook_url or parsed.server != _SERVER:
         raise OptionError("--webhook-url and --server are a service's; leave them out with --local.", field="local")
     settings = local_settings(parsed)
+    require_buckets(Places(settings.store), body)
     with own_queue() as queue:
         job = LocalJob(settings, body, queue, parsed.workers or usual_workers())
         print(f"job {job.spec.id} {'goes on' if job.resumed else 'begins'} in this process", file=sys.stderr)

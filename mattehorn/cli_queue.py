@@ -13,6 +13,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from mattehorn import cli_jobs
 from mattehorn.errors import OptionError
 from mattehorn.queue_interface import DeadLetter, Queue
 from mattehorn.queues import open_queue
@@ -29,13 +30,15 @@ def add_commands(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     dead = commands.add_parser(
         "dead-letters", help="what bulk work gave up", description="Lists messages that failed on every attempt."
     )
-    dead.add_argument("--limit", type=_positive, default=_LOOK, metavar="N", help=f"at most N (default: {_LOOK})")
+    dead.add_argument(
+        "--limit", type=cli_jobs.positive, default=_LOOK, metavar="N", help=f"at most N (default: {_LOOK})"
+    )
     dead.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     dead.set_defaults(command=_dead_letters)
     redrive = commands.add_parser(
         "redrive", help="try dead letters again", description="Gives dead letters a fresh set of attempts."
     )
-    redrive.add_argument("--limit", type=_positive, metavar="N", help="at most N (default: all)")
+    redrive.add_argument("--limit", type=cli_jobs.positive, metavar="N", help="at most N (default: all)")
     redrive.set_defaults(command=_redrive)
     for command in (dead, redrive):
         for flag, name in (("--queue", "url"), ("--endpoint-url", "endpoint_url"), ("--region", "region")):
@@ -44,13 +47,6 @@ def add_commands(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
             command.add_argument(
                 flag, dest=name, default=info.default, metavar="VALUE", help=f"{info.description}{default}"
             )
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
-    return value
 
 
 def _dead_letters(parsed: argparse.Namespace) -> int:

@@ -52,9 +52,12 @@ def add_commands(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value <= 3600:
-        raise argparse.ArgumentTypeError(f"{text} is not more than 0 and at most 3600 seconds")
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a number of seconds, more than 0 and at most 3600")
     return value
 
 

@@ -91,15 +91,18 @@ class Client:
                 raise error_from(answer, self.server)
             yield from answer.iter_bytes()
 
-    def follow(self, job: str, patience_s: float = PATIENCE_S) -> Iterator[Document]:
+    def follow(
+        self, job: str, patience_s: float = PATIENCE_S, on_wait: Callable[[MattehornError], None] = lambda error: None
+    ) -> Iterator[Document]:
         """The job's body, again and again until its last state: by server-sent events, or by asking every second where
-        those do not come through. A service that is away is waited for, up to `patience_s`."""
-        streams, heard = True, self._clock()
+        those do not come through. A service that is away is waited for, up to `patience_s`; `on_wait` hears why, once
+        each time."""
+        streams, heard, waiting = True, self._clock(), False
         while True:
             pause = POLL_S
             try:
                 for document in self._events(job) if streams else [self.job(job)]:
-                    heard = self._clock()
+                    heard, waiting = self._clock(), False
                     yield document
                     if document["state"] in ENDED:
                         return
@@ -108,6 +111,9 @@ class Client:
             except (Unavailable, Overloaded) as error:
                 if self._clock() - heard > patience_s:
                     raise
+                if not waiting:
+                    on_wait(error)
+                waiting = True
                 pause = error.retry_after_s or POLL_S
             self._sleep(pause)
 
@@ -178,20 +184,23 @@ def error_from(answer: httpx.Response, server: str = "The service") -> Mattehorn
         said = answer.json()["error"]
         code, message = str(said["code"]), str(said["message"])
     except (ValueError, KeyError, TypeError):
-        message = f"{server} answered {answer.status_code} and no error of Mattehorn's; is a service there?"
-        return _BY_STATUS.get(answer.status_code, AnswerError)(message, retry_after_s=_seconds(answer))
+        said = f"{server} answered {answer.status_code} and no error of Mattehorn's"
+        message = f"{said}; is a service there, and has it started?"
+        return _OF_OTHERS.get(answer.status_code, AnswerError)(message, retry_after_s=_seconds(answer))
     data = {name: said[name] for name in ("field", "details", "retry_after_s", "request_id") if said.get(name)}
     kind = _by_code().get(code) or _BY_STATUS.get(answer.status_code)
     return kind(message, **data) if kind else AnswerError(f"{code}: {message}", **data)
 
 
-# what answers without a code of ours mean; a proxy before the service gives the last three
+# what a code means that this version does not know
 _BY_STATUS: dict[int, type[MattehornError]] = {
     404: NotFound,
     422: OptionError,
     429: Overloaded,
     **dict.fromkeys((502, 503, 504), Unavailable),
 }
+# what answers without a code of ours mean: a proxy gives them, ours too while the service behind it starts or stops
+_OF_OTHERS: dict[int, type[MattehornError]] = {429: Overloaded, **dict.fromkeys((404, 500, 502, 503, 504), Unavailable)}
 
 
 def _by_code() -> dict[str, type[MattehornError]]:

@@ -17,6 +17,9 @@ from mattehorn.errors import MattehornError
 
 BODY_BYTES = 256 * 2**10  # what every SQS account and look-alike takes; the webhook's limit on a body, too
 LEASE_MAX_S = 43_200.0  # 12 hours, SQS's own limit on one lease
+# So many workers in a row may die with a message, or lose it, before it is taken for their killer. Far more than
+# failures (`max_receive`), for a death says little of one message: a worker holds many.
+LEASES_MOST = 20
 OUTAGE_RETRY_S = 5  # a short trouble, which boto3 or SQLite has already waited for when we give up
 REFUSED_RETRY_S = 30  # a person has to change a policy or a disk
 
@@ -27,12 +30,22 @@ class QueueMessageError(MattehornError):
 
 @dataclass(frozen=True)
 class Message:
-    """A leased message. `attempt` counts the leases so far, this one included; `receipt` belongs to this lease."""
+    """A leased message; `receipt` belongs to this lease.
+
+    `attempt`: one more than its failures so far. `leases`: those since it was sent or last failed, this one included,
+    so more than 1 says that workers died with it or lost it. SQS cannot tell: there both count the receives.
+    """
 
     id: str
     body: str
     attempt: int
     receipt: str
+    leases: int = 1
+
+    @property
+    def came_back(self) -> bool:
+        """Somebody had it before."""
+        return self.attempt > 1 or self.leases > 1
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,10 @@ class Depth:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A message that was given up. `enqueued_at`: seconds since 1970, UTC. `reason`: empty where nobody kept it."""
+    """A message that was given up. `enqueued_at`: seconds since 1970, UTC. `reason`: empty where nobody kept it.
+
+    `attempt`: its failures, and the leases that were lost after the last of them.
+    """
 
     id: str
     body: str
@@ -75,6 +91,9 @@ class Queue(Protocol):
 
         False: the lease was lost.
         """
+
+    def release(self, message: Message) -> bool:
+        """Gives the message back at once; nothing failed, its worker only stops. False: the lease was lost."""
 
     def send_many(self, bodies: Sequence[str]) -> None:
         """All are durable when it returns. When it raises, some may have been queued: send them all again.

@@ -32,15 +32,15 @@ def open_queue(
 ) -> Queue:
     """The queue behind `url`; the arguments are the fields of QueueSettings, so `**settings.queue.model_dump()` fits.
 
-    `max_receive` counts for SQLite; SQS goes by its own redrive policy. A SQLite file is made unless `must_exist`.
-    SQS is not asked anything yet. Raises ValueError for a URL or a file that cannot work, QueueUnavailable for
-    a file that another process keeps locked.
+    `max_receive` counts failures for SQLite; SQS counts receives, by its own redrive policy. A SQLite file is made
+    unless `must_exist`. SQS is not asked anything yet. Raises ValueError for a URL or a file that cannot work,
+    QueueUnavailable for a file that another process keeps locked.
     """
     if url.startswith(_SQLITE):
         return SqliteQueue(_file(url), lease_s=lease_s, max_receive=max_receive, must_exist=must_exist)
     if url.startswith(_SQS):
         address = queue_address(url.removeprefix(_SQS), endpoint_url)
-        return SqsQueue(sqs_client(address, endpoint_url, region), address, lease_s=lease_s, max_receive=max_receive)
+        return SqsQueue(sqs_client(address, endpoint_url, region), address, lease_s=lease_s)
     raise ValueError(_wrong_form(url))
 
 

@@ -87,8 +87,13 @@ class Recipe:
 
 def parse_recipe(document: object) -> Recipe:
     """The recipe of a document. Raises OptionError for anything else, and for fields that a recipe does not have."""
-    if not isinstance(document, dict) or not {"name", "version"} <= set(document):
+    if not isinstance(document, dict):
         raise OptionError("A recipe is an object with name, version, options and key_template.", field="recipe")
+    if missing := [name for name in ("name", "version") if name not in document]:
+        raise OptionError(
+            f'The recipe has no {missing[0]}; write {{"name": "mine", "version": 1, "options": {{..}}}}.',
+            field="recipe",
+        )
     known = {item.name for item in dataclasses.fields(Recipe)}
     if unknown := sorted(str(name) for name in document if name not in known):
         raise OptionError(f"A recipe has no {unknown[0][:80]}; it has {', '.join(sorted(known))}.", field="recipe")
@@ -109,11 +114,15 @@ PRESETS = (
 )
 
 
+def names() -> str:
+    """The recipes that there are, for messages."""
+    return ", ".join(recipe.id for recipe in PRESETS)
+
+
 def find_recipe(name: str) -> Recipe:
     """The recipe called `name`, or `name@version`; without a version the newest. Raises OptionError."""
     plain, _, version = name.partition("@")
     found = [recipe for recipe in PRESETS if recipe.name == plain and version in ("", str(recipe.version))]
     if not found:
-        known = ", ".join(recipe.id for recipe in PRESETS)
-        raise OptionError(f"There is no recipe {name[:100]!r}; there are {known}.", field="recipe")
+        raise OptionError(f"There is no recipe {name[:100]!r}; there are {names()}.", field="recipe")
     return max(found, key=lambda recipe: recipe.version)

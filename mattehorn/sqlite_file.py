@@ -19,7 +19,7 @@ from mattehorn.queue_interface import OUTAGE_RETRY_S, REFUSED_RETRY_S
 log = logging.getLogger(__name__)
 
 _APPLICATION = 0x4D485131  # "MHQ1" in the file's header, so that nobody's other database is taken for a queue
-_VERSION = 1  # of the table's form
+_VERSION = 2  # of the table's form; 1 counted failures and lost leases as one
 _BUSY_S = 30.0  # the longest wait for another process's write, all of which take milliseconds
 _MAKING_S = 0.02  # about as long as another process holds the file while it makes it
 _OLDEST_SQLITE = (3, 35)  # the first with RETURNING
@@ -30,7 +30,8 @@ CREATE TABLE msg(
   queue TEXT NOT NULL,
   body TEXT NOT NULL,
   visible_at REAL NOT NULL,
-  attempt INTEGER NOT NULL DEFAULT 0,
+  leases INTEGER NOT NULL DEFAULT 0,  -- since it was sent or last failed
+  failures INTEGER NOT NULL DEFAULT 0,
   receipt TEXT,
   reason TEXT,
   enqueued_at REAL NOT NULL
@@ -38,6 +39,11 @@ CREATE TABLE msg(
 CREATE INDEX msg_ready ON msg(queue, visible_at, id);
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_VERSION};
+"""
+_FROM_1 = """
+ALTER TABLE msg RENAME COLUMN attempt TO leases;
+ALTER TABLE msg ADD COLUMN failures INTEGER NOT NULL DEFAULT 0;
+PRAGMA user_version = 2;
 """
 
 
@@ -85,8 +91,9 @@ def _prepare(db: sqlite3.Connection, path: Path) -> bool:
     try:
         if _application(db) != _APPLICATION:
             _create(db, path)
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version != _VERSION:
+        if _version(db) == 1:
+            _bring_up(db)
+        if (version := _version(db)) != _VERSION:
             raise ValueError(f"The queue file {path} has form {version}; this version of Mattehorn knows {_VERSION}.")
         mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         db.execute("PRAGMA synchronous = NORMAL")
@@ -104,20 +111,42 @@ def _application(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA application_id").fetchone()[0])
 
 
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
 def _create(db: sqlite3.Connection, path: Path) -> None:
     """Makes the table in an empty file, unless another process has just done so. Raises ValueError for other files."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
+    with _alone(db):
         if _application(db) == _APPLICATION:
             return
         if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             raise ValueError(f"{path} is a SQLite database of something else. Name another file for the queue.")
-        for statement in _SCHEMA.split(";\n"):  # executescript would end the transaction
-            db.execute(statement)
+        _execute(db, _SCHEMA)
+
+
+def _bring_up(db: sqlite3.Connection) -> None:
+    """Gives a file of form 1 the present form, unless another process has just done so."""
+    with _alone(db):
+        if _version(db) == 1:
+            _execute(db, _FROM_1)
+
+
+@contextmanager
+def _alone(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
         db.execute("COMMIT")
     finally:
         if db.in_transaction:
             db.execute("ROLLBACK")
+
+
+def _execute(db: sqlite3.Connection, script: str) -> None:
+    """executescript would end the transaction."""
+    for statement in script.split(";\n"):
+        db.execute(statement)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mattehorn.queue_interface import DeadLetter, Depth, Message, check_bodies, check_lease
+from mattehorn.queue_interface import LEASES_MOST, DeadLetter, Depth, Message, check_bodies, check_lease
 from mattehorn.sqlite_file import check_place, open_file, sqlite_errors
 
 log = logging.getLogger(__name__)
@@ -33,31 +33,36 @@ _POLL_S = 0.1  # between two looks for messages: short beside a picture, and a l
 _REASON_CHARS = 2000  # a code and a sentence; a trace belongs into the log
 
 _LEASE = """
-UPDATE msg SET visible_at = :now + :lease, attempt = attempt + 1, receipt = lower(hex(randomblob(16)))
+UPDATE msg SET visible_at = :now + :lease, leases = leases + 1, receipt = lower(hex(randomblob(16)))
  WHERE id IN (SELECT id FROM msg WHERE queue = :queue AND visible_at <= :now ORDER BY visible_at, id LIMIT :limit)
-RETURNING id, body, attempt, receipt
+RETURNING id, body, failures + 1, receipt, leases
 """
-# What nobody finished and nobody failed: the worker died, or lost its lease, on the last attempt.
+# What nobody finished and nobody failed: worker after worker died with it, or lost its lease.
 _GIVE_UP = """
-UPDATE msg SET queue = :dead, receipt = NULL, attempt = attempt - 1, visible_at = :now,
-  reason = 'The lease ran out on the last attempt; its worker may have died.'
+UPDATE msg SET queue = :dead, receipt = NULL, leases = leases - 1, visible_at = :now,
+  reason = 'The lease ran out ' || (leases - 1) || ' times in a row; it may have killed its workers.'
     || coalesce(' Before that: ' || reason, '')
  WHERE id = :id
 """
 _FAIL = """
-UPDATE msg SET receipt = NULL, reason = :reason,
-  queue = CASE WHEN attempt >= :max THEN :dead ELSE queue END,
-  visible_at = CASE WHEN attempt >= :max THEN :now ELSE :now + :delay END
+UPDATE msg SET receipt = NULL, reason = :reason, leases = 0, failures = failures + 1,
+  queue = CASE WHEN failures + 1 >= :max THEN :dead ELSE queue END,
+  visible_at = CASE WHEN failures + 1 >= :max THEN :now ELSE :now + :delay END
  WHERE id = :id AND receipt = :receipt
 """
+_RELEASE = "UPDATE msg SET receipt = NULL, leases = leases - 1, visible_at = ? WHERE id = ? AND receipt = ?"
 _REDRIVE = """
-UPDATE msg SET queue = :ready, visible_at = :now, attempt = 0, reason = NULL
+UPDATE msg SET queue = :ready, visible_at = :now, leases = 0, failures = 0, reason = NULL
  WHERE id IN (SELECT id FROM msg WHERE queue = :dead ORDER BY visible_at, id LIMIT :limit)
 """
 
 
 class SqliteQueue:
-    """A queue in the file `path`. A lease whose time is over stays the worker's until another one takes the message."""
+    """A queue in the file `path`. A lease whose time is over stays the worker's until another one takes the message.
+
+    A message becomes a dead letter by its `max_receive`th failure, or after `max_leases` leases without a word: deaths
+    of workers are no failures.
+    """
 
     def __init__(
         self,
@@ -65,6 +70,7 @@ class SqliteQueue:
         *,
         lease_s: float,
         max_receive: int,
+        max_leases: int = LEASES_MOST,
         must_exist: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -72,7 +78,7 @@ class SqliteQueue:
         if max_receive < 1:
             raise ValueError(f"max_receive is {max_receive}; allowed is 1 or more.")
         self._lease_s = check_lease(lease_s)
-        self._max_receive = max_receive
+        self._max_receive, self._max_leases = max_receive, max_leases
         self._clock = clock
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -115,6 +121,10 @@ class SqliteQueue:
         with self._write("give a message back") as db:
             return db.execute(_FAIL, fields).rowcount == 1
 
+    def release(self, message: Message) -> bool:
+        with self._write("release a message") as db:
+            return db.execute(_RELEASE, (self._clock(), int(message.id), message.receipt)).rowcount == 1
+
     def send_many(self, bodies: Sequence[str]) -> None:
         """In one transaction, synced to the disk: all or none of them."""
         check_bodies(bodies)
@@ -136,7 +146,7 @@ class SqliteQueue:
     def dead_letters(self, limit: int) -> list[DeadLetter]:
         """The longest dead first."""
         sql = (
-            "SELECT id, body, attempt, coalesce(reason, ''), enqueued_at FROM msg WHERE queue = ? "
+            "SELECT id, body, failures + leases, coalesce(reason, ''), enqueued_at FROM msg WHERE queue = ? "
             "ORDER BY visible_at, id LIMIT ?"
         )
         with self._read("read dead letters") as db:
@@ -163,7 +173,7 @@ class SqliteQueue:
             return db.execute(sql, (_READY, self._clock())).fetchone() is not None
 
     def _lease(self, limit: int) -> list[Message]:
-        """Up to `limit` ready messages; those that had all their attempts become dead letters on the way."""
+        """Up to `limit` ready messages; those that no worker brought to an end become dead letters on the way."""
         now = self._clock()
         fields = {"now": now, "lease": self._lease_s, "queue": _READY}
         leased: list[Message] = []
@@ -171,10 +181,10 @@ class SqliteQueue:
         with self._write("receive") as db:
             while len(leased) < limit:
                 rows = db.execute(_LEASE, {**fields, "limit": limit - len(leased)}).fetchall()
-                over = [row[0] for row in rows if row[2] > self._max_receive]
+                over = [row[0] for row in rows if row[4] > self._max_leases]
                 db.executemany(_GIVE_UP, ({"dead": _DEAD, "now": now, "id": number} for number in over))
                 rows.sort()  # RETURNING has no order
-                leased += [Message(str(row[0]), *row[1:]) for row in rows if row[2] <= self._max_receive]
+                leased += [Message(str(row[0]), *row[1:]) for row in rows if row[4] <= self._max_leases]
                 given_up += over
                 if not over:
                     break

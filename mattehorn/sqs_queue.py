@@ -1,7 +1,8 @@
 """The production queue: Amazon SQS or a server that speaks its API, through boto3.
 
 Opened by queues.open_queue() for `sqs://` URLs. A standard queue with a redrive policy to a dead-letter queue (DLQ) of
-the same account and region; SQS itself moves a message there at the first receive after its last attempt.
+the same account and region; SQS itself moves a message there at the first receive after its last attempt. It counts
+receives, so the death of a worker counts as a failure does: the policy's maxReceiveCount should be LEASES_MOST or more.
 
 SQS keeps no promise about stale receipts: some are refused, some still work. So each SqsQueue remembers when its own
 leases end, by a clock that does not jump, and answers False to `extend`, `ack` and `fail` of a lease that has run out,
@@ -22,6 +23,7 @@ from mattehorn.errors import QueueUnavailable
 from mattehorn.queue_interface import (
     BODY_BYTES,
     LEASE_MAX_S,
+    LEASES_MOST,
     OUTAGE_RETRY_S,
     DeadLetter,
     Depth,
@@ -50,12 +52,11 @@ _BAD_TEXT = (
 class SqsQueue:
     """One queue. Threads share the client; each waiting `receive` holds one of its connections."""
 
-    def __init__(self, client: Any, address: str, *, lease_s: float, max_receive: int) -> None:
-        """`address`: the queue's own URL. `max_receive` is only compared with the redrive policy."""
+    def __init__(self, client: Any, address: str, *, lease_s: float) -> None:
+        """`address`: the queue's own URL."""
         self._client = client
         self._address = address
         self._lease_s = _whole_seconds(check_lease(lease_s))
-        self._max_receive = max_receive
         self._ends: dict[str, float] = {}  # receipt: when its lease ends, in monotonic seconds
         self._lock = threading.Lock()
         self._is_policy_checked = False
@@ -75,7 +76,7 @@ class SqsQueue:
                     return messages
                 raise
             self._remember(raw)
-            messages += [Message(one["MessageId"], one["Body"], _attempt(one), one["ReceiptHandle"]) for one in raw]
+            messages += [_message(one) for one in raw]
             if len(messages) >= limit or (not raw and (messages or time.monotonic() >= until)):
                 return messages
 
@@ -92,10 +93,11 @@ class SqsQueue:
 
     def fail(self, message: Message, delay_s: float = 0.0, reason: str = "") -> bool:
         log.info("queue_failed id=%s attempt=%d reason=%r", message.id, message.attempt, reason)
-        if not self._hold(message, _whole_seconds(min(max(0.0, delay_s), LEASE_MAX_S))):
-            return False
-        self._forget(message)
-        return True
+        return self._let_go(message, _whole_seconds(min(max(0.0, delay_s), LEASE_MAX_S)))
+
+    def release(self, message: Message) -> bool:
+        """The receive stays counted."""
+        return self._let_go(message, 0)
 
     def send_many(self, bodies: Sequence[str]) -> None:
         sizes = [len(data) for data in check_bodies(bodies)]
@@ -182,6 +184,13 @@ class SqsQueue:
         with self._lock:
             self._ends[message.receipt] = began + seconds
         return True
+
+    def _let_go(self, message: Message, seconds: int) -> bool:
+        """The message comes again after `seconds`. False when its lease has ended already."""
+        is_held = self._hold(message, seconds)
+        if is_held:
+            self._forget(message)
+        return is_held
 
     def _is_accepted(self, action: str, call: Any, **fields: Any) -> bool:
         """False when SQS says that the receipt is not good any more."""
@@ -274,12 +283,19 @@ class SqsQueue:
         count = policy.get("maxReceiveCount")
         if count is None:
             log.warning("queue_without_redrive_policy: what cannot be done comes back until SQS drops it by age")
-        elif int(count) != self._max_receive:
-            log.warning("queue_max_receive setting=%d has no effect, policy=%s", self._max_receive, count)
+        elif int(count) < LEASES_MOST:
+            log.warning(
+                "queue_policy_is_short maxReceiveCount=%s: deaths of workers count, advised is %d", count, LEASES_MOST
+            )
 
 
 def _whole_seconds(seconds: float) -> int:
     return math.ceil(seconds)
+
+
+def _message(raw: Mapping[str, Any]) -> Message:
+    receives = _attempt(raw)
+    return Message(raw["MessageId"], raw["Body"], receives, raw["ReceiptHandle"], receives)
 
 
 def _attempt(raw: Mapping[str, Any]) -> int:

@@ -7,8 +7,9 @@ import asyncio
 import json
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from mattehorn.bulk.consumer import Consumer, ConsumerLimits
 from mattehorn.bulk.job_results import manifest_lines
 from mattehorn.bulk.job_spec import JobSpec
 from mattehorn.bulk.jobs import Jobs
-from mattehorn.bulk.messages import parse_message
+from mattehorn.bulk.messages import object_message, parse_message
 from mattehorn.bulk.patience import Patience
 from mattehorn.bulk.places import Place, Places
 from mattehorn.bulk.plan import CutOut, Plan
@@ -41,6 +42,7 @@ MODEL = FakeModel()
 RECIPE = find_recipe("transparent-web")
 QUICK = Patience(tries=3, pause_s=0.01, overload_most_s=0.02, message_s=0.02, message_most_s=0.05)
 JPEG = "image/jpeg"
+OUT = "out/"
 
 POISON = {
     "empty.jpg": b"",
@@ -95,7 +97,12 @@ def event(key: str, *, bucket: str = "", etag: str | None = None, version: str |
     return ObjectRef(**{**fields, **more}, bucket=bucket, key=key, version_id=version, etag=etag)
 
 
-def plan(output: str = "out/", recipe: Recipe = RECIPE, **more: Any) -> Plan:
+def message(key: str, **more: Any) -> str:
+    """A queue message for one photo into OUT; `more` goes to `event`."""
+    return object_message(event(key, **more), RECIPE.id, OUT)
+
+
+def plan(output: str = OUT, recipe: Recipe = RECIPE, **more: Any) -> Plan:
     return Plan(recipe, Place("", output), "model-digest", **more)
 
 
@@ -171,6 +178,12 @@ class Bench:
         self.queue.close()
 
 
+def creates(bench: Bench, folder: str = OUT) -> dict[str, int]:
+    """Successful creates by key, as the bench's store counted them; it was made with a StoreAround."""
+    store: Any = bench.places.home
+    return {key: count for key, count in store.created.items() if key.startswith(folder)}
+
+
 class StoreAround:
     """A store before another one; tests override what they change. Counts successful creates by key."""
 
@@ -223,6 +236,19 @@ class StoreAround:
         return self.inner.presign(key, expires_s)
 
 
+class Written(StoreAround):
+    """Keeps what every put wanted to write, by key, whether it won or not."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.written: defaultdict[str, list[bytes]] = defaultdict(list)
+
+    def put(self, key: str, data: bytes, **fields: Any) -> bool:
+        with self.lock:
+            self.written[key].append(data)
+        return super().put(key, data, **fields)
+
+
 class EveryCreatorWins(StoreAround):
     """As Swift was measured: of writers racing for a key, several are told that they created it; the last one stays."""
 
@@ -254,6 +280,18 @@ class Recorder:
 
     def observe(self, metric: Metric, value: float, labels: Mapping[str, str]) -> None:
         pass
+
+
+@contextmanager
+def recorded() -> Iterator[Recorder]:
+    """What telemetry counts within the block."""
+    before = telemetry._backend
+    recorder = Recorder()
+    telemetry.use(recorder)
+    try:
+        yield recorder
+    finally:
+        telemetry._backend = before
 
 
 def body(**more: Any) -> dict[str, Any]:

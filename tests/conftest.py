@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from tests.api_client import Client
+    from tests.bulk_bench import Bench
+    from tests.bulk_http import Site
 
 
 @pytest.fixture(scope="module")
@@ -19,3 +22,23 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
     with Client(InProcessService(tmp_path_factory.mktemp("results"))) as client:
         yield client
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """Bulk work in this process: a results folder, a queue, a worker."""
+    from tests.bulk_bench import Bench
+
+    made = Bench(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """The HTTP service over such a bench."""
+    from tests.bulk_http import Site
+
+    made = Site(tmp_path)
+    yield made
+    made.close()

@@ -1,155 +1,43 @@
-"""The loop around the queue: bounds, leases, heartbeats, stops, and a queue that is away."""
+"""The loop around the queue: bounds, leases, heartbeats, messages that kill."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from mattehorn import telemetry
-from mattehorn.bulk.consumer import Consumer, ConsumerLimits
-from mattehorn.bulk.messages import object_message
+from mattehorn.bulk.consumer import SUSPECT_LEASES, Consumer, ConsumerLimits
 from mattehorn.bulk.patience import Border, Patience
 from mattehorn.bulk.verdict import Verdict
 from mattehorn.bulk.worker import WorkerSettings
-from mattehorn.errors import QueueUnavailable
 from mattehorn.options import Options
 from mattehorn.pipeline import Result
-from mattehorn.queue_interface import DeadLetter, Depth, Message
+from mattehorn.queue_interface import LEASES_MOST, Depth, Message
+from mattehorn.sqlite_queue import SqliteQueue
 
 from .bulk_bench import (
     RECIPE,
     Bench,
     Recorder,
     StoreAround,
-    event,
+    creates,
     fake_cut_out,
+    message,
+    recorded,
 )
-
-OUT = "out/"
-
-
-def message(key: str, **more: Any) -> str:
-    return object_message(event(key, **more), RECIPE.id, OUT)
+from .bulk_fakes import CountingQueue, FakeWorker, consume
 
 
 @pytest.fixture(autouse=True)
 def counted() -> Iterator[Recorder]:
-    before = telemetry._backend
-    recorder = Recorder()
-    telemetry.use(recorder)
-    yield recorder
-    telemetry._backend = before
-
-
-def creates(bench: Bench, folder: str = OUT) -> dict[str, int]:
-    """Successful creates by key, as the store counted them."""
-    store: Any = bench.places.home
-    return {key: count for key, count in store.created.items() if key.startswith(folder)}
-
-
-# ---- bounds, leases ----
-
-
-class CountingQueue:
-    """The queue's protocol over a list; knows how many messages were out at once, and does as a test tells it."""
-
-    def __init__(self, bodies: Sequence[str] = (), max_receive: int = 4) -> None:
-        self.ready = [Message(str(number), body, 0, "") for number, body in enumerate(bodies)]
-        self.out: dict[str, Message] = {}
-        self.most_out = 0
-        self.extended: Counter[str] = Counter()
-        self.failed: list[tuple[str, float, str]] = []
-        self.dead: list[str] = []
-        self.sent: list[str] = []
-        self.max_receive = max_receive
-        self.lock = threading.Lock()
-        self.on_extend: Callable[[Message], bool] = lambda message: True
-        self.trouble: Callable[[str], None] = lambda call: None
-
-    def receive(self, limit: int, wait_s: float = 0.0) -> list[Message]:
-        self.trouble("receive")
-        if not self.ready:
-            time.sleep(min(wait_s, 0.01))
-        with self.lock:
-            taken = self.ready[:limit]
-            del self.ready[:limit]
-            leased = [Message(m.id, m.body, m.attempt + 1, f"{m.id}.{m.attempt + 1}") for m in taken]
-            self.out |= {m.id: m for m in leased}
-            self.most_out = max(self.most_out, len(self.out))
-        return leased
-
-    def extend(self, message: Message, seconds: float) -> bool:
-        self.trouble("extend")
-        self.extended[message.id] += 1
-        return self.on_extend(message)
-
-    def ack(self, message: Message) -> bool:
-        self.trouble("ack")
-        return self.out.pop(message.id, None) is not None
-
-    def fail(self, message: Message, delay_s: float = 0.0, reason: str = "") -> bool:
-        self.trouble("fail")
-        self.failed.append((message.id, delay_s, reason))
-        if (held := self.out.pop(message.id, None)) is None:
-            return False
-        if held.attempt >= self.max_receive:
-            self.dead.append(reason)
-        else:
-            self.ready.append(held)
-        return True
-
-    def send_many(self, bodies: Sequence[str]) -> None:
-        self.trouble("send_many")
-        self.sent += bodies
-        self.ready += [Message(f"new-{len(self.sent)}", body, 0, "") for body in bodies]
-
-    def depth(self) -> Depth:
-        return Depth(len(self.ready), len(self.out), len(self.dead))
-
-    def dead_letters(self, limit: int) -> list[DeadLetter]:
-        return []
-
-    def redrive(self, limit: int | None = None) -> int:
-        return 0
-
-    def close(self) -> None:
-        pass
-
-
-class FakeWorker:
-    """Does what a function says."""
-
-    def __init__(self, do: Callable[[Message, Border], Any], permit: Callable[[], Any] | None = None) -> None:
-        self._do = do
-        self._permit = permit
-        self.begun: list[str] = []
-        self.ended: list[str] = []
-
-    async def permit(self) -> None:
-        if self._permit:
-            await self._permit()
-
-    async def handle(self, message: Message, border: Border) -> Verdict:
-        self.begun.append(message.body)
-        verdict: Verdict = await self._do(message, border)
-        self.ended.append(message.body)
-        return verdict
-
-
-def consume(queue: Any, worker: FakeWorker, within_s: float = 20, **limits: Any) -> None:
-    async def run() -> None:
-        async with asyncio.timeout(within_s):
-            chosen = ConsumerLimits(**{"in_flight": 3, "lease_s": 0.3, "max_receive": 4, "wait_s": 0.02, **limits})
-            await Consumer(queue, worker, chosen).run_until_empty()
-
-    asyncio.run(run())
+    with recorded() as recorder:
+        yield recorder
 
 
 def test_no_more_messages_are_held_than_the_bound() -> None:
@@ -277,141 +165,87 @@ def test_a_worker_that_breaks_does_not_take_the_loop_with_it() -> None:
     assert queue.dead == ["RuntimeError: a fault of ours"]
 
 
-# ---- stopping ----
+# ---- messages that kill ----
 
 
-def test_a_stop_lets_what_is_in_work_end_and_receives_no_more() -> None:
+class Deaths:
+    """Consumers on one SQLite queue whose clock is the test's; the message `killer` kills the one that works on it."""
+
+    def __init__(self, folder: Path, in_flight: int) -> None:
+        self.now, self.killed, self.done = 1_000_000.0, 0, Counter[str]()
+        self.queue = SqliteQueue(folder / "queue.db", lease_s=60, max_receive=5, clock=lambda: self.now)
+        self._limits = ConsumerLimits(in_flight=in_flight, lease_s=60, wait_s=0.01, drain_s=0.0)
+
+    async def live_once(self) -> None:
+        """One consumer's life: to its death, or until the queue is empty. A dead one says nothing to the queue."""
+        dies = asyncio.Event()
+
+        async def do(message: Message, border: Border) -> Verdict:
+            if message.body == "killer":
+                dies.set()
+                await asyncio.sleep(600)
+            await asyncio.sleep(0)  # whoever began before the killer, and not yet ended, goes down with it
+            if dies.is_set():
+                await asyncio.sleep(600)
+            self.done[message.body] += 1
+            return Verdict.ack()
+
+        consumer = Consumer(self.queue, FakeWorker(do), self._limits)
+
+        async def silence(message: Message) -> None:
+            return None
+
+        consumer._give_back = silence  # type: ignore[method-assign]
+        running, death = asyncio.create_task(consumer.run_until_empty()), asyncio.create_task(dies.wait())
+        await asyncio.wait([running, death], return_when=asyncio.FIRST_COMPLETED)
+        self.killed += dies.is_set()
+        for task in (running, death):
+            task.cancel()
+        await asyncio.gather(running, death, return_exceptions=True)
+        self.now += 61
+
+
+def test_a_message_that_kills_its_workers_ends_and_takes_no_other_with_it(tmp_path: Path) -> None:
+    random.seed(4)  # of the order in which suspects are worked on
+    deaths = Deaths(tmp_path, in_flight=8)
+    others = [f"photo {number}" for number in range(7)]
+    deaths.queue.send_many([*others[:3], "killer", *others[3:]])
+
+    async def until_empty() -> None:
+        async with asyncio.timeout(60):
+            while (depth := deaths.queue.depth()).ready or depth.leased:
+                await deaths.live_once()
+
+    asyncio.run(until_empty())
+    assert deaths.killed == LEASES_MOST
+    assert [letter.body for letter in deaths.queue.dead_letters(9)] == ["killer"]
+    assert set(deaths.done) == set(others)
+    deaths.queue.close()
+
+
+def test_messages_that_came_back_often_are_worked_on_one_at_a_time() -> None:
+    at_once, most = Counter[bool](), Counter[bool]()
+
     async def do(message: Message, border: Border) -> Verdict:
-        await asyncio.sleep(0.2)
+        suspect = message.leases >= SUSPECT_LEASES
+        at_once[suspect] += 1
+        most[suspect] = max(most[suspect], at_once[suspect])
+        await asyncio.sleep(0.02)
+        at_once[suspect] -= 1
         return Verdict.ack()
 
-    queue = CountingQueue([str(number) for number in range(10)])
-    worker = FakeWorker(do)
+    class Worn(CountingQueue):
+        def receive(self, limit: int, wait_s: float = 0.0) -> list[Message]:
+            found = super().receive(limit, wait_s)
+            return [replace(m, leases=SUSPECT_LEASES) if m.body.startswith("worn") else m for m in found]
 
-    async def run() -> None:
-        consumer = Consumer(queue, worker, ConsumerLimits(in_flight=2, lease_s=1, wait_s=0.02))
-        running = asyncio.create_task(consumer.run())
-        await asyncio.sleep(0.1)
-        consumer.stop()
-        await asyncio.wait_for(running, 5)
-        assert consumer.held == 0
-
-    asyncio.run(run())
-    assert len(worker.ended) == len(worker.begun) == 2
-    assert (len(queue.ready), queue.out) == (8, {})
-
-
-def test_what_does_not_end_within_the_drain_is_given_back() -> None:
-    async def do(message: Message, border: Border) -> Verdict:
-        await asyncio.sleep(30)
-        return Verdict.ack()
-
-    queue = CountingQueue(["long"])
-
-    async def run() -> None:
-        consumer = Consumer(queue, FakeWorker(do), ConsumerLimits(lease_s=1, wait_s=0.02, drain_s=0.1))
-        running = asyncio.create_task(consumer.run())
-        await asyncio.sleep(0.1)
-        consumer.stop()
-        await asyncio.wait_for(running, 5)
-
-    asyncio.run(run())
-    assert [reason for _, _, reason in queue.failed] == ["its worker was stopped"]
+    queue = Worn([f"{kind} {number}" for number in range(5) for kind in ("worn", "new")])
+    consume(queue, FakeWorker(do), in_flight=10)
+    assert (most[True], most[False]) == (1, 5)
     assert queue.out == {}
 
 
-def test_a_full_stop_in_the_middle_and_a_restart_finish_the_job(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, wrap=StoreAround, in_flight=2)
-    bench.add_photos(30)
-    spec = bench.jobs.submit({"input": {"prefix": "in/"}, "output": OUT, "recipe": RECIPE.id})
-
-    async def stopped() -> None:
-        consumer = bench.consumer()
-        running = asyncio.create_task(consumer.run())
-        while len(bench.outputs()) < 5:
-            await asyncio.sleep(0.02)
-        consumer.stop()
-        await running
-
-    asyncio.run(stopped())
-    assert bench.jobs.progress(spec.id).state == "running"
-    bench.queue.close()
-    again = Bench(tmp_path, wrap=StoreAround)
-    again.run()
-    progress = again.jobs.progress(spec.id)
-    assert (progress.state, progress.tally.success) == ("succeeded", 30)
-    assert len(again.outputs()) == 30
-    bench.close()
-    again.close()
-
-
-def test_a_shard_stopped_at_its_border_many_times_is_never_a_dead_letter(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, in_flight=1, border_s=0.15, max_receive=2)
-    bench.add_photos(25)
-    spec = bench.jobs.submit({"input": {"keys": [f"in/{n:04d}.jpg" for n in range(25)]}, "recipe": RECIPE.id})
-    bench.run()
-    assert bench.jobs.progress(spec.id).tally.success == 25
-    assert bench.queue.depth().dead == 0
-    bench.close()
-
-
-# ---- the queue away ----
-
-
-def test_a_queue_that_is_away_for_a_while_is_waited_for() -> None:
-    since = time.monotonic()
-
-    def trouble(call: str) -> None:
-        if time.monotonic() - since < 0.8:
-            raise QueueUnavailable("no answer", retry_after_s=5)
-
-    async def do(message: Message, border: Border) -> Verdict:
-        return Verdict.ack()
-
-    queue = CountingQueue(["a", "b"])
-    queue.trouble = trouble
-    worker = FakeWorker(do)
-    consume(queue, worker)
-    assert sorted(worker.ended) == ["a", "b"]
-    assert queue.out == {}
-
-
-def test_a_queue_that_is_away_when_the_work_ends_is_told_again() -> None:
-    failures = iter([True, True])
-
-    def trouble(call: str) -> None:
-        if call == "ack" and next(failures, False):
-            raise QueueUnavailable("no answer", retry_after_s=5)
-
-    async def do(message: Message, border: Border) -> Verdict:
-        return Verdict.ack()
-
-    queue = CountingQueue(["a"])
-    queue.trouble = trouble
-    worker = FakeWorker(do)
-    consume(queue, worker)
-    assert worker.ended == ["a"]
-
-
-def test_a_heartbeat_outlasts_a_short_outage_of_the_queue() -> None:
-    failures = iter([True])
-
-    def trouble(call: str) -> None:
-        if call == "extend" and next(failures, False):
-            raise QueueUnavailable("no answer", retry_after_s=5)
-
-    async def do(message: Message, border: Border) -> Verdict:
-        await asyncio.sleep(0.7)
-        return Verdict.ack()
-
-    queue = CountingQueue(["a"])
-    queue.trouble = trouble
-    worker = FakeWorker(do)
-    consume(queue, worker, lease_s=0.6)
-    assert worker.ended == ["a"]
-
-
-# ---- fair to others ----
+# ---- pauses, limits ----
 
 
 def test_pauses_grow_are_bounded_and_differ_between_workers() -> None:

@@ -1,10 +1,9 @@
-"""One photo, exactly once: the order of the steps, every end they may have, and every place to be killed at."""
+"""One photo, exactly once: the order of the steps, every place to be killed at, and what a job hears of it."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,60 +13,28 @@ import pytest
 from mattehorn.bulk.item import run_item
 from mattehorn.bulk.plan import Outcome, Plan
 from mattehorn.errors import (
-    DeadlineExceeded,
-    MattehornError,
-    ModelLoading,
-    NoForeground,
-    Overloaded,
     StoreUnavailable,
-    UnknownModel,
 )
-from mattehorn.events import ObjectRef
 from mattehorn.local_store import LocalStore
 from mattehorn.options import Options
 from mattehorn.pipeline import Result
-from mattehorn.store_interface import Head, OpenObject, Store
+from mattehorn.store_interface import Head, OpenObject
 
 from .bulk_bench import (
     JPEG,
-    POISON,
-    POISON_CODES,
     RECIPE,
     EveryCreatorWins,
     StoreAround,
     event,
     fake_cut_out,
     photo,
-    plan,
 )
-
-PLAN = plan()
+from .bulk_item import PLAN, never, raising, store_with_photo, work
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> StoreAround:
-    around = StoreAround(LocalStore(tmp_path / "store"))
-    around.put("in/a.jpg", photo(), content_type=JPEG)
-    around.calls.clear()
-    around.created.clear()
-    return around
-
-
-def work(
-    store: Store, ref: ObjectRef | None = None, plan: Plan = PLAN, cut_out: Any = fake_cut_out, **more: Any
-) -> Outcome:
-    return asyncio.run(run_item(ref or event("in/a.jpg"), plan, store, store, cut_out, **more))
-
-
-def raising(error: Exception) -> Callable[[bytes, Options], Any]:
-    async def cut_out(data: bytes, options: Options) -> Result:
-        raise error
-
-    return cut_out
-
-
-def never(data: bytes, options: Options) -> Any:
-    raise AssertionError("nothing is to be worked on")
+    return store_with_photo(tmp_path)
 
 
 # ---- the path ----
@@ -283,104 +250,6 @@ def test_the_services_own_state_is_never_a_photo(store: StoreAround) -> None:
 def test_the_same_key_in_another_bucket_is_a_photo(store: StoreAround) -> None:
     store.put("out/a.jpg", photo(), content_type=JPEG)
     assert work(store, event("out/a.jpg", bucket="other")).status == "done"
-
-
-# ---- poison ----
-
-
-@pytest.mark.parametrize("name", POISON)
-def test_a_poison_image_becomes_one_error_with_its_reason_counted_once(store: StoreAround, name: str) -> None:
-    store.put(f"in/{name}", POISON[name], content_type=JPEG)
-    first, second = (work(store, event(f"in/{name}")) for _ in range(2))
-    assert (first.status, first.code, first.first) == ("error", POISON_CODES[name], True)
-    assert (second.status, second.first, second.output) == ("error", False, first.output)
-    assert list(store.inner.list("out/")) == [first.output]
-    assert (first.output or "").startswith(f"out/errors/in/{name}.")
-    record = json.loads(store.inner.get(first.output or ""))
-    assert (record["code"], record["source"]) == (POISON_CODES[name], f"in/{name}")
-    assert record["reason"] == first.reason
-
-
-def test_a_photo_without_a_subject_is_an_error_of_the_photo(store: StoreAround) -> None:
-    outcome = work(store, cut_out=raising(NoForeground("Nothing was found.")))
-    assert (outcome.status, outcome.code) == ("error", "no_foreground")
-
-
-def test_a_photo_of_too_many_bytes_is_not_even_read(store: StoreAround) -> None:
-    outcome = work(store, plan=plan(max_source_bytes=10), cut_out=never)
-    assert (outcome.status, outcome.code) == ("error", "body_too_large")
-
-
-def test_a_result_whose_key_is_too_long_is_an_error_under_a_short_key(store: StoreAround) -> None:
-    key = "in/" + "/".join(["d" * 200] * 5)
-    store.put(key, photo(), content_type=JPEG)
-    first, second = (work(store, event(key), cut_out=never) for _ in range(2))
-    assert (first.status, first.code, first.first) == ("error", "invalid_key", True)
-    assert (first.output or "").startswith("out/errors/by-hash/")
-    assert (second.output, second.first) == (first.output, False)
-
-
-@pytest.mark.parametrize("key", ["/rooted.jpg", "a/../b.jpg", "k" * 2000])
-def test_a_photo_whose_own_key_can_be_none_is_an_error_and_no_loop(store: StoreAround, key: str) -> None:
-    outcome = work(store, event(key), cut_out=never)
-    assert (outcome.status, outcome.code) == ("error", "invalid_key")
-
-
-# ---- what may pass ----
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        Overloaded("full", retry_after_s=1),
-        ModelLoading("loading", retry_after_s=1),
-        StoreUnavailable("403", retry_after_s=30),
-        DeadlineExceeded("late"),
-        UnknownModel("this service runs another"),
-        MattehornError("broken"),
-        RuntimeError("an actor died"),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_what_may_pass_is_raised_and_leaves_nothing_behind(store: StoreAround, error: Exception) -> None:
-    with pytest.raises(type(error)):
-        work(store, cut_out=raising(error))
-    assert list(store.inner.list("out/")) == []
-
-
-@pytest.mark.parametrize("call", ["open", "head", "put"])
-def test_a_store_that_fails_at_any_step_is_raised_and_the_next_attempt_succeeds(store: StoreAround, call: str) -> None:
-    class FailsOnce(StoreAround):
-        failed = False
-
-        def before(self, name: str, key: str) -> None:
-            if name == call and not self.failed:
-                self.failed = True
-                raise StoreUnavailable("503", retry_after_s=5)
-
-    flaky = FailsOnce(store)
-    with pytest.raises(StoreUnavailable):
-        work(flaky)
-    assert work(flaky).status == "done"
-    assert list(store.created.values()) == [1]
-
-
-def test_work_that_takes_too_long_may_pass(store: StoreAround) -> None:
-    async def slow(data: bytes, options: Options) -> Result:
-        await asyncio.sleep(30)
-        raise AssertionError("it was cancelled")
-
-    with pytest.raises(DeadlineExceeded):
-        work(store, cut_out=slow, item_s=0.05)
-
-
-def test_a_result_of_another_format_than_its_key_promises_is_not_stored(store: StoreAround) -> None:
-    async def png(data: bytes, options: Options) -> Result:
-        return await fake_cut_out(data, options.model_copy(update={"format": "png"}))
-
-    with pytest.raises(MattehornError, match="webp"):
-        work(store, cut_out=png)
-    assert list(store.inner.list("out/")) == []
 
 
 # ---- what a job hears ----

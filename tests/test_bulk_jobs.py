@@ -1,25 +1,17 @@
-"""Jobs as objects: made, refused, measured, cancelled, taken up again."""
+"""Jobs as objects: made and refused."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mattehorn.bulk import listing, manifest
-from mattehorn.bulk.job_results import JobRunning
 from mattehorn.bulk.job_spec import JobSpec
 from mattehorn.bulk.jobs import Jobs
-from mattehorn.errors import MattehornError, NotFound, OptionError, StoreUnavailable, UnknownOption
-from mattehorn.options import Options
-from mattehorn.pipeline import Result
-from mattehorn.store_interface import Store
-
-from .bulk_bench import (
+from mattehorn.errors import NotFound, OptionError, UnknownOption
+from tests.bulk_bench import (
     JPEG,
     POISON,
     POISON_CODES,
@@ -27,34 +19,10 @@ from .bulk_bench import (
     EveryCreatorWins,
     StoreAround,
     body,
-    fake_cut_out,
-    messages_of,
     photo,
     rows,
-    small_shards,
 )
-
-FIELDS = {
-    "id",
-    "state",
-    "total",
-    "done",
-    "success",
-    "skipped",
-    "failed",
-    "seconds_per_image",
-    "eta_s",
-    "created_at",
-    "finished_at",
-}
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
-    yield made
-    made.close()
-
+from tests.job_bench import FIELDS
 
 # ---- from request to result ----
 
@@ -240,6 +208,12 @@ def test_an_unknown_job_is_not_found(bench: Bench, job: str) -> None:
             ask(job)
 
 
+def test_without_a_way_to_check_addresses_no_job_has_a_webhook(bench: Bench) -> None:
+    strict = Jobs(bench.places, bench.queue)
+    with pytest.raises(OptionError):
+        strict.submit(body(webhook_url="https://example.com/"))
+
+
 def test_a_spec_comes_back_as_it_was_written(bench: Bench) -> None:
     spec = bench.jobs.submit(body(output="out/", options={"encode_quality": 70}, webhook_url=None))
     assert JobSpec.read(json.loads(json.dumps(spec.document()))) == spec
@@ -253,215 +227,3 @@ def test_jobs_are_listed_latest_first_and_in_pages(bench: Bench) -> None:
     assert list(bench.jobs.ids()) == made[::-1]
     page = list(bench.jobs.ids(limit=2))
     assert page + list(bench.jobs.ids(after=page[-1])) == made[::-1]
-
-
-# ---- progress ----
-
-
-def test_progress_counts_parts_of_a_running_shard_and_estimates_the_rest(tmp_path: Path) -> None:
-    gate = asyncio.Event()
-    seen = []
-
-    async def cut_out(data: bytes, options: Options) -> Result:
-        if len(seen) >= 6:
-            await gate.wait()
-        seen.append(1)
-        return await fake_cut_out(data, options)
-
-    bench = Bench(tmp_path, cut_out=cut_out, in_flight=2)
-    bench.add_photos(10)
-    spec = bench.jobs.submit(body(output="out/"))
-
-    async def watch() -> list[dict[str, Any]]:
-        running = asyncio.create_task(bench.consumer().run_until_empty())
-        found = []
-        async with asyncio.timeout(30):
-            while not found or found[-1]["done"] < 6:
-                await asyncio.sleep(0.05)
-                found.append((await asyncio.to_thread(bench.jobs.progress, spec.id)).document())
-            gate.set()
-            await running
-        return found
-
-    last = asyncio.run(watch())[-1]
-    assert (last["state"], last["total"], last["done"], last["success"]) == ("running", 10, 6, 6)
-    assert last["eta_s"] is not None
-    assert 0 <= last["eta_s"] < 30
-    assert bench.jobs.progress(spec.id).document()["eta_s"] is None
-    bench.close()
-
-
-def test_progress_reads_nothing_twice_that_cannot_change(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, wrap=StoreAround)
-    bench.add_photos(9)
-    spec = small_shards(bench)
-    store: Any = bench.places.home
-    bench.run()
-    bench.home.delete(f"jobs/{spec.id}/finished.json")  # as if its last worker had not come so far
-    bench.jobs.progress(spec.id)
-    store.calls.clear()
-    bench.home.delete(f"jobs/{spec.id}/finished.json")
-    bench.jobs._progress(bench.jobs.spec(spec.id), bench.jobs.state(spec.id))
-    assert not [key for name, key in store.calls if name == "get" and "/shards/" in key]
-    bench.close()
-
-
-def test_a_job_whose_last_worker_died_before_the_end_is_ended_by_whoever_asks(bench: Bench) -> None:
-    bench.add_photos(3)
-    spec = bench.jobs.submit(body())
-    bench.run()
-    bench.home.delete(f"jobs/{spec.id}/finished.json")
-    assert bench.jobs.progress(spec.id).state == "succeeded"
-    assert bench.home.head(f"jobs/{spec.id}/finished.json") is not None
-
-
-def test_the_estimate_leaves_a_nights_stop_out() -> None:
-    from mattehorn.bulk.manifest import Tally
-    from mattehorn.bulk.progress import _eta
-
-    evening = Tally(success=100, worked=100, seconds=100, first_at=1000, last_at=1100)
-    morning = Tally(success=10, worked=10, seconds=10, first_at=40_000, last_at=40_020)
-    assert _eta([evening, morning], 50) == pytest.approx(100)
-    assert _eta([], 50) is None
-    assert _eta([evening], 0) == 0
-
-
-def test_tallies_add_up_and_come_back(bench: Bench) -> None:
-    bench.add_photos(4)
-    bench.home.put("in/text.jpg", b"text", content_type=JPEG)
-    spec = bench.jobs.submit(body())
-    bench.run()
-    lines = rows(bench, spec.id)
-    whole = manifest.tally(lines)
-    assert whole.done == 5
-    halves = manifest.tally(lines[:2]) + manifest.tally(lines[2:])
-    assert (halves.success, halves.failed, halves.first_at) == (whole.success, whole.failed, whole.first_at)
-    assert manifest.tally_from(json.loads(json.dumps(whole.document()))).document() == whole.document()
-    assert manifest.Tally() + whole == whole + manifest.Tally() == whole
-
-
-# ---- cancel, resume ----
-
-
-def test_a_cancelled_job_begins_no_further_photo_and_stays_cancelled(tmp_path: Path) -> None:
-    seen = []
-
-    async def cut_out(data: bytes, options: Options) -> Result:
-        seen.append(1)
-        if len(seen) == 3:
-            await asyncio.to_thread(bench.jobs.cancel, spec.id)
-        return await fake_cut_out(data, options)
-
-    bench = Bench(tmp_path, cut_out=cut_out, in_flight=1)
-    bench.add_photos(30)
-    spec = bench.jobs.submit(body(output="out/"))
-    bench.run()
-    progress = bench.jobs.progress(spec.id)
-    assert progress.state == "cancelled"
-    assert progress.finished_at
-    assert 3 <= len(seen) < 8
-    assert len(bench.outputs()) == len(seen)
-    assert bench.queue.depth().ready + bench.queue.depth().dead == 0
-    assert bench.jobs.cancel(spec.id).state == "cancelled"
-    bench.close()
-
-
-def test_a_job_cancelled_before_it_began_does_nothing(bench: Bench) -> None:
-    bench.add_photos(3)
-    spec = bench.jobs.submit(body(output="out/"))
-    bench.jobs.cancel(spec.id)
-    bench.run()
-    assert bench.outputs() == []
-    assert bench.jobs.progress(spec.id).state == "cancelled"
-
-
-def test_an_ended_job_cannot_be_cancelled_any_more(bench: Bench) -> None:
-    bench.add_photos(1)
-    spec = bench.jobs.submit(body())
-    bench.run()
-    assert bench.jobs.cancel(spec.id).state == "succeeded"
-
-
-def test_a_job_goes_on_after_its_queue_was_lost(bench: Bench) -> None:
-    keys = bench.add_photos(10)
-    spec = small_shards(bench)
-    listing.list_input(spec, bench.jobs.state(spec.id), bench.places, bench.queue)
-    messages_of(bench)
-    assert bench.jobs.resume(spec.id) == 4
-    bench.run()
-    assert bench.jobs.progress(spec.id).state == "succeeded"
-    assert [row["source"] for row in rows(bench, spec.id)] == keys
-    assert bench.jobs.resume(spec.id) == 0
-
-
-def test_a_job_that_was_never_listed_is_listed_on_resume(bench: Bench) -> None:
-    bench.add_photos(2)
-    spec = bench.jobs.submit(body())
-    messages_of(bench)
-    assert bench.jobs.resume(spec.id) == 1
-    bench.run()
-    assert bench.jobs.progress(spec.id).tally.success == 2
-
-
-# ---- the store's troubles ----
-
-
-def test_a_right_to_delete_is_not_needed(tmp_path: Path) -> None:
-    class Keeps(StoreAround):
-        def delete(self, key: str) -> None:
-            raise StoreUnavailable("403: s3:DeleteObject", retry_after_s=30)
-
-    bench = Bench(tmp_path, wrap=Keeps)
-    keys = bench.add_photos(5)
-    spec = bench.jobs.submit(body())
-    bench.run()
-    assert bench.jobs.progress(spec.id).tally.done == 5
-    assert [row["source"] for row in rows(bench, spec.id)] == keys
-    bench.close()
-
-
-def test_a_listing_that_lags_ends_the_job_all_the_same(tmp_path: Path) -> None:
-    class Lags(StoreAround):
-        """Container listings of Swift may miss what was just written."""
-
-        def list(self, prefix: str, start_after: str | None = None) -> Iterator[str]:
-            keys = list(super().list(prefix, start_after))
-            return iter([key for key in keys if not key.endswith("00000.done")])
-
-    bench = Bench(tmp_path, wrap=Lags)
-    bench.add_photos(4)
-    spec = bench.jobs.submit(body())
-    bench.run()
-    progress = bench.jobs.progress(spec.id)
-    assert (progress.state, progress.tally.success) == ("succeeded", 4)
-    bench.close()
-
-
-def test_the_error_of_a_running_zip_has_the_contracts_code() -> None:
-    assert (JobRunning.code, JobRunning.status) == ("job_running", 409)
-    assert issubclass(JobRunning, MattehornError)
-
-
-def test_stores_that_are_wrapped_still_fit_the_protocol(tmp_path: Path) -> None:
-    from mattehorn.local_store import LocalStore
-
-    store: Store = StoreAround(LocalStore(tmp_path / "s"))
-    assert store.head("a") is None
-
-
-def test_many_watchers_of_one_job_cost_no_more_than_one(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, wrap=StoreAround)
-    spec = bench.jobs.submit(body())
-    store: Any = bench.places.home
-    first = bench.jobs.progress(spec.id)
-    store.calls.clear()
-    assert all(bench.jobs.progress(spec.id, max_age_s=60) is first for _ in range(20))
-    assert store.calls == []
-    assert bench.jobs.progress(spec.id) is not first
-    bench.close()
-
-
-def test_without_a_way_to_check_addresses_no_job_has_a_webhook(bench: Bench) -> None:
-    strict = Jobs(bench.places, bench.queue)
-    with pytest.raises(OptionError):
-        strict.submit(body(webhook_url="https://example.com/"))

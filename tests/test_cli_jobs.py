@@ -156,7 +156,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_go_on(
 ) -> None:
     follow = client.Client.follow
 
-    def interrupted(self: client.Client, job: str, patience_s: float = 1) -> Iterator[dict[str, Any]]:
+    def interrupted(self: client.Client, job: str, **_: Any) -> Iterator[dict[str, Any]]:
         yield next(follow(self, job))
         raise KeyboardInterrupt
 
@@ -209,6 +209,64 @@ def test_without_a_service_it_says_what_to_start(capsys: pytest.CaptureFixture[s
     assert "gone.txt" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["jobs", "--limit", "many"], "'many' is not a whole number of 1 or more"),
+        (["jobs", "--limit", "0"], "'0' is not a whole number"),
+        (["dead-letters", "--limit", "-1"], "'-1' is not a whole number"),
+        (
+            ["watch", "in", "out", "--recipe", "transparent-web", "--settle", "soon"],
+            "'soon' is not a number of seconds",
+        ),
+        (["watch", "in", "out", "--recipe", "transparent-web", "--every", "0"], "more than 0 and at most 3600"),
+    ],
+)
+def test_a_number_that_is_none_says_what_came_and_what_is_allowed(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_job_without_photos_says_that_none_was_found(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    worker = site.work()
+    assert site.run(*submit("--wait")) == 0
+    worker.join(WITHIN_S)
+    said = capsys.readouterr()
+    assert "0 photos" in said.out
+    assert "No photo was found" in said.err
+
+
+def test_a_running_job_is_shown_with_the_time_that_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    document = {"id": "j", "state": "running", "total": 100, "done": 40, "success": 39, "skipped": 0, "failed": []}
+    document |= {"seconds_per_image": 0.5, "eta_s": 90.2, "created_at": "2026-11-20T08:00:00.000Z"}
+    assert cli_jobs.summarise(document, False) == 1  # one failed
+    assert "1 failed, 0.5 s each, about 01:30 left." in capsys.readouterr().out
+    cli_jobs._list([document, document | {"eta_s": None}], False)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith("40 of 100, about 01:30 left")
+    assert second.endswith("40 of 100")
+
+
+def test_a_service_that_is_away_is_waited_for_and_named(
+    site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follow = client.Client.follow
+
+    def away_first(self: client.Client, job: str, on_wait: Any) -> Iterator[dict[str, Any]]:
+        on_wait(client.Unreachable("No service answers at http://host:1."))
+        yield from follow(self, job)
+
+    monkeypatch.setattr(client.Client, "follow", away_first)
+    worker = site.work()
+    assert site.run(*submit("--wait")) == 0
+    worker.join(WITHIN_S)
+    assert "No service answers at http://host:1. Waiting for it; Ctrl-C leaves" in capsys.readouterr().err
+
+
 def test_the_defaults_in_help_are_those_of_the_library() -> None:
     assert cli_jobs._SERVER == client.DEFAULT_SERVER
     assert (cli_watch._EVERY_S, cli_watch._SETTLE_S) == (watch.EVERY_S, watch.SETTLE_S)
@@ -219,13 +277,6 @@ def test_the_defaults_in_help_are_those_of_the_library() -> None:
 
 def local(folder: Path, *more: str) -> list[str]:
     return submit("--local", "--set", f"store.url=file://{folder}/results", "--set", "model=fake", *more)
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
-    yield made
-    made.close()
 
 
 def rows(bench: Bench, job: str) -> list[dict[str, Any]]:
@@ -313,7 +364,7 @@ def test_what_a_service_would_do_is_refused_here(tmp_path: Path, capsys: pytest.
     for more, said in (
         (["--webhook-url", "https://example.org/"], "service"),
         (["--server", "http://other:1"], "service"),
-        (["--set", "colour=red"], "colour"),
+        (["--set", "colour=red"], "colour: there is no such setting"),
         (["--set", "store"], "KEY=VALUE"),
         (["--option", "model=another"], "another"),
         (["--set", "model=none-such"], "none-such"),

@@ -102,7 +102,15 @@ def test_a_code_that_only_http_has_is_told_by_its_status_or_by_its_name() -> Non
 
 @pytest.mark.parametrize("body", [b"<html>Bad gateway</html>", b"[]", b'{"error": "text"}', b"", b"\xff"])
 @pytest.mark.parametrize(
-    ("status", "kind"), [(502, Unavailable), (503, Unavailable), (404, NotFound), (429, Overloaded), (500, AnswerError)]
+    ("status", "kind"),
+    [
+        (502, Unavailable),
+        (503, Unavailable),
+        (404, Unavailable),  # of a proxy whose service has not started
+        (500, Unavailable),
+        (429, Overloaded),
+        (405, AnswerError),
+    ],
 )
 def test_an_answer_of_somebody_else_says_so_and_keeps_its_meaning(body: bytes, status: int, kind: type) -> None:
     error = error_from(httpx.Response(status, content=body, headers={"Retry-After": "3"}), "http://host:1")
@@ -213,6 +221,20 @@ def test_a_service_that_restarts_is_waited_for() -> None:
     )
     assert list(asking.follow("j")) == [JOB, ENDED]
     assert 9 in time.slept
+
+
+def test_a_service_that_starts_anew_behind_its_proxy_is_waited_for_and_why_is_told_once_each_time() -> None:
+    starting: list[Any] = [
+        httpx.ConnectError("refused"),
+        httpx.Response(500, content=b"Internal Server Error"),
+        httpx.Response(404, content=b"Path '/v1/jobs/j' not found."),
+    ]
+    told: list[MattehornError] = []
+    first, last = (httpx.Response(200, json=document) for document in (JOB, ENDED))
+    asking, _, _ = client(stream(JOB), *starting, first, *starting, last)
+    assert list(asking.follow("j", on_wait=told.append)) == [JOB, JOB, ENDED]
+    assert len(told) == 2
+    assert all(isinstance(error, Unavailable) for error in told)
 
 
 def test_a_service_that_stays_away_is_given_up() -> None:

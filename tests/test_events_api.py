@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from deployments.ingress import errors, events_api
 from deployments.ingress.bulk_access import BulkAccess
-from deployments.ingress.event_gate import SNS_WAITING, EventGate
+from deployments.ingress.event_gate import WAITING, EventGate
 from deployments.ingress.events_api import message_body
 from deployments.ingress.middleware import RequestMiddleware
 from mattehorn.bulk.messages import Notification, parse_message
@@ -64,7 +64,8 @@ def test_every_form_is_queued_so_that_a_worker_reads_the_same(site: Site, name: 
     expected = parse_event(body, headers)
     answer = post(site, body, {**headers, **BEARER})
     assert answer.status_code == 202, answer.text
-    assert answer.json() == {"accepted": len(expected.objects), "ignored": list(expected.ignored)}
+    found = len(expected.objects)
+    assert answer.json() == {"accepted": found, "unrouted": found, "ignored": list(expected.ignored)}
     queued = [parse_message(message) for message in site.messages()]
     assert queued == ([Notification(expected.objects, expected.ignored)] if expected.objects else [])
 
@@ -91,7 +92,7 @@ def test_a_cloud_events_headers_go_inside_and_nothing_else_of_the_request() -> N
 
 def test_a_test_message_is_taken_and_not_queued(site: Site) -> None:
     answer = post(site, dumped({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "shop"}))
-    assert (answer.status_code, answer.json()) == (202, {"accepted": 0, "ignored": ["TestEvent"]})
+    assert (answer.status_code, answer.json()) == (202, {"accepted": 0, "unrouted": 0, "ignored": ["TestEvent"]})
     assert site.messages() == []
 
 
@@ -103,6 +104,16 @@ def test_an_events_photo_goes_the_route_of_its_bucket(site: Site) -> None:
     assert post(site, dumped({"Records": [s3_record(bucket="shop", key=key, eTag=None)]})).status_code == 202
     bench.run()
     assert len(bench.outputs()) == 1
+
+
+def test_the_answer_tells_how_many_objects_no_route_takes(tmp_path: Path) -> None:
+    route = {"source": "s3://shop/in/", "output": "s3://shop/out/"}
+    site = Site(tmp_path, events={"token": TOKEN}, bulk={"routes": [route]})
+    rows = [s3_record(bucket="shop", key=key) for key in ("in/a.jpg", "other/b.jpg", "in/c.jpg")]
+    rows.append(s3_record(bucket="elsewhere", key="in/d.jpg"))
+    answer = post(site, dumped({"Records": rows}))
+    assert (answer.status_code, answer.json()) == (202, {"accepted": 4, "unrouted": 2, "ignored": []})
+    site.close()
 
 
 # who may post
@@ -279,7 +290,7 @@ def test_a_message_that_sns_signed_is_queued(tmp_path: Path) -> None:
     amazon, queue = Amazon(), Taking()
     body = signed(Message=NOTIFICATION)
     answer = send(application(tmp_path, TOPICS, queue, amazon), body, SNS)
-    assert (answer.status_code, answer.json()) == (202, {"accepted": 1, "ignored": []})
+    assert (answer.status_code, answer.json()) == (202, {"accepted": 1, "unrouted": 1, "ignored": []})
     assert parse_message(queue.bodies[0]) == parse_message(NOTIFICATION)
     assert amazon.asked == [CERTIFICATE_URL]
 
@@ -288,7 +299,10 @@ def test_a_subscription_to_a_topic_of_ours_is_confirmed(tmp_path: Path) -> None:
     amazon, queue = Amazon(), Taking()
     headers = {**SNS, "x-amz-sns-message-type": "SubscriptionConfirmation"}
     answer = send(application(tmp_path, TOPICS, queue, amazon), confirmation(), headers)
-    assert (answer.status_code, answer.json()) == (202, {"accepted": 0, "ignored": ["SubscriptionConfirmation"]})
+    assert (answer.status_code, answer.json()) == (
+        202,
+        {"accepted": 0, "unrouted": 0, "ignored": ["SubscriptionConfirmation"]},
+    )
     assert amazon.asked == [CERTIFICATE_URL, SUBSCRIBE_URL]
     assert queue.bodies == []
 
@@ -333,6 +347,6 @@ def test_a_token_alone_confirms_no_subscription(tmp_path: Path) -> None:
 
 def test_messages_that_wait_for_amazon_are_bounded(tmp_path: Path) -> None:
     gate = EventGate(EventSettings.model_validate(TOPICS), fetch=Amazon())
-    gate._waiting.taken = SNS_WAITING
+    gate.amazon.waiting.taken = WAITING
     with pytest.raises(Overloaded):
         asyncio.run(gate.admit(signed(), SNS, None))

@@ -7,7 +7,6 @@ import io
 import socket
 import time
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,6 @@ from tests.api_client import error_of
 from tests.bulk_bench import photo
 from tests.bulk_http import BOUNDARY, FORM, RECIPE, Site, eventually, form, part, service_over
 from tests.service import serving
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path)
-    yield made
-    made.close()
 
 
 def test_a_batch_of_uploads_becomes_a_job_with_flat_names(site: Site) -> None:

@@ -7,7 +7,7 @@ import io
 import json
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +18,12 @@ from deployments.ingress.bulk_access import BulkAccess
 from mattehorn.bulk.job_spec import KEYS_MOST
 from mattehorn.bulk.jobs import Jobs
 from mattehorn.errors import QueueUnavailable
+from mattehorn.recipe import PRESETS
 from mattehorn.results import ID_FORM
 from tests.api_client import error_of
 from tests.bulk_bench import photo
 from tests.bulk_http import ENDED, FORM, RECIPE, Site, eventually, form, part
-
-FIELDS = {
-    "id",
-    "state",
-    "total",
-    "done",
-    "success",
-    "skipped",
-    "failed",
-    "seconds_per_image",
-    "eta_s",
-    "created_at",
-    "finished_at",
-}
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path)
-    yield made
-    made.close()
-
+from tests.job_bench import FIELDS
 
 # a job from beginning to end
 
@@ -214,14 +194,15 @@ def test_a_bad_job_is_refused_by_its_field_and_leaves_nothing(tmp_path: Path, bo
     ("url", "status"),
     [
         ("https://shop.example/done", 202),
-        ("http://127.0.0.1:9/done", 202),
+        ("http://127.0.0.1/done", 422),
+        ("https://127.0.0.1/done", 422),
         ("http://shop.example/done", 422),
         ("https://user:pass@shop.example/", 422),
         ("file:///etc/passwd", 422),
         ("https://shop.example/" + "x" * 2000, 422),
     ],
 )
-def test_a_webhook_goes_to_https_or_this_machine_once_a_secret_is_set(tmp_path: Path, url: str, status: int) -> None:
+def test_a_webhook_goes_to_public_https_once_a_secret_is_set(tmp_path: Path, url: str, status: int) -> None:
     site = Site(tmp_path, bulk={"webhook_secret": "s"})
     body = {"input": {"prefix": "in/"}, "recipe": "transparent-web", "webhook_url": url}
     assert site.client.post("/v1/jobs", json=body).status_code == status
@@ -251,6 +232,15 @@ def test_too_many_inline_keys_are_told_of_manifests(site: Site, monkeypatch: pyt
 def test_a_body_that_is_no_json_object_is_400(site: Site, body: bytes) -> None:
     answer = site.client.post("/v1/jobs", content=body, headers={"content-type": "application/json"})
     error_of(answer, 400, "invalid_body")
+
+
+def test_a_job_without_a_recipe_is_told_which_there_are(site: Site) -> None:
+    for answer in (
+        site.client.post("/v1/jobs", json={"input": {"prefix": "in/"}}),
+        site.client.post("/v1/jobs", **form(part("files", photo(), "a.png"))),
+    ):
+        error = error_of(answer, 422, "invalid_option")
+        assert (error["field"], all(recipe.id in error["message"] for recipe in PRESETS)) == ("recipe", True)
 
 
 def test_another_content_type_is_415(site: Site) -> None:

@@ -114,3 +114,9 @@ def test_a_document_comes_back_as_the_same_recipe() -> None:
 def test_what_is_no_recipe_is_refused(document: Any) -> None:
     with pytest.raises(OptionError):
         parse_recipe(document)
+
+
+@pytest.mark.parametrize(("document", "name"), [({"version": 1}, "name"), ({"name": "a"}, "version"), ({}, "name")])
+def test_a_recipe_that_lacks_a_field_is_told_which(document: Any, name: str) -> None:
+    with pytest.raises(OptionError, match=f"has no {name}; write"):
+        parse_recipe(document)

@@ -46,10 +46,38 @@ def test_somebody_elses_database_is_refused_and_left_alone(path: Path) -> None:
 def test_a_file_of_a_later_version_is_refused(path: Path) -> None:
     opened(path).close()
     later = sqlite3.connect(path)
-    later.execute("PRAGMA user_version = 2")
+    later.execute("PRAGMA user_version = 3")
     later.close()
-    with pytest.raises(ValueError, match="form 2"):
+    with pytest.raises(ValueError, match="form 3"):
         opened(path)
+
+
+FORM_1 = """
+CREATE TABLE msg(id INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, body TEXT NOT NULL,
+  visible_at REAL NOT NULL, attempt INTEGER NOT NULL DEFAULT 0, receipt TEXT, reason TEXT, enqueued_at REAL NOT NULL);
+CREATE INDEX msg_ready ON msg(queue, visible_at, id);
+INSERT INTO msg(queue, body, visible_at, attempt, enqueued_at) VALUES ('bulk', 'waits', 0, 3, 0);
+INSERT INTO msg(queue, body, visible_at, attempt, reason, enqueued_at) VALUES ('bulk.dead', 'dead', 0, 5, 'why', 0);
+PRAGMA application_id = 0x4D485131;
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_file_of_the_first_version_keeps_its_messages(path: Path) -> None:
+    old = sqlite3.connect(path)
+    old.executescript(FORM_1)
+    old.close()
+    for _ in range(2):
+        queue = opened(path)
+        assert [(letter.body, letter.attempt, letter.reason) for letter in queue.dead_letters(5)] == [
+            ("dead", 5, "why")
+        ]
+        queue.close()
+    queue = opened(path)
+    (message,) = queue.receive(5)
+    assert (message.body, message.attempt, message.leases) == ("waits", 1, 4)
+    assert queue.ack(message) is True
+    queue.close()
 
 
 def test_an_empty_file_becomes_a_queue(path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from mattehorn import sqlite_file
 from mattehorn.errors import QueueUnavailable
-from mattehorn.queue_interface import Depth
+from mattehorn.queue_interface import LEASES_MOST, Depth
 from mattehorn.sqlite_queue import SqliteQueue
 from tests.queue_workers import BATCH
 
@@ -104,7 +104,7 @@ def test_a_late_worker_keeps_what_nobody_took(queue: SqliteQueue, clock: Clock) 
     assert queue.ack(done) is True
     assert queue.receive(2) == []
     clock.now += 51
-    assert [message.attempt for message in queue.receive(2)] == [2]
+    assert [(message.attempt, message.leases) for message in queue.receive(2)] == [(1, 2)]
 
 
 def test_a_receipt_fits_only_its_own_message(queue: SqliteQueue) -> None:
@@ -114,16 +114,40 @@ def test_a_receipt_fits_only_its_own_message(queue: SqliteQueue) -> None:
     assert (queue.ack(forged), queue.extend(forged, 9), queue.fail(forged)) == (False, False, False)
 
 
-def test_a_message_that_was_leased_too_often_makes_room_for_the_next(queue: SqliteQueue, clock: Clock) -> None:
+def test_a_message_that_kills_every_worker_is_a_dead_letter_at_last_and_makes_room(
+    queue: SqliteQueue, clock: Clock
+) -> None:
     queue.send_many(["poison"])
-    for _ in range(3):
-        assert [message.body for message in queue.receive(1)] == ["poison"]
+    for number in range(1, LEASES_MOST + 1):
+        (message,) = queue.receive(1)
+        assert (message.body, message.attempt, message.leases) == ("poison", 1, number)
         clock.now += 101
     queue.send_many(["good"])
     assert [message.body for message in queue.receive(1)] == ["good"]
     (letter,) = queue.dead_letters(10)
-    assert (letter.body, letter.attempt) == ("poison", 3)
-    assert "lease ran out" in letter.reason
+    assert (letter.body, letter.attempt) == ("poison", LEASES_MOST)
+    assert f"lease ran out {LEASES_MOST} times" in letter.reason
+
+
+def test_deaths_of_workers_are_no_failures_and_a_failure_starts_their_count_anew(
+    queue: SqliteQueue, clock: Clock
+) -> None:
+    queue.send_many(["a"])
+    for failures in range(3):
+        for deaths in range(LEASES_MOST - 1):
+            (message,) = queue.receive(1)
+            assert (message.attempt, message.leases) == (failures + 1, deaths + 1)
+            clock.now += 101
+        assert queue.fail(queue.receive(1)[0], reason="busy") is True
+    assert queue.receive(1) == []
+    assert [(letter.reason, letter.attempt) for letter in queue.dead_letters(2)] == [("busy", 3)]
+
+
+def test_released_for_ever_a_message_is_no_dead_letter(queue: SqliteQueue) -> None:
+    queue.send_many(["a"])
+    for _ in range(3 * LEASES_MOST):
+        assert queue.release(queue.receive(1)[0]) is True
+    assert queue.depth() == Depth(ready=1, leased=0, dead=0)
 
 
 def test_a_dead_letter_of_a_dead_worker_keeps_the_reason_of_the_attempt_before(
@@ -132,8 +156,9 @@ def test_a_dead_letter_of_a_dead_worker_keeps_the_reason_of_the_attempt_before(
     queue.send_many(["a"])
     queue.fail(queue.receive(1)[0], reason="first")
     queue.fail(queue.receive(1)[0], reason="503 from the store")
-    assert len(queue.receive(1)) == 1
-    clock.now += 101
+    for _ in range(LEASES_MOST):
+        assert len(queue.receive(1)) == 1
+        clock.now += 101
     assert queue.receive(1) == []
     assert queue.dead_letters(1)[0].reason.endswith("Before that: 503 from the store")
 
@@ -151,7 +176,7 @@ def test_a_clock_set_forward_ends_leases_early_and_loses_nothing(queue: SqliteQu
     (early,) = queue.receive(1)
     clock.now += 3600
     (again,) = queue.receive(1)
-    assert again.attempt == 2
+    assert again.leases == 2
     assert queue.ack(early) is False
     assert queue.ack(again) is True
 
@@ -284,7 +309,7 @@ def test_the_message_of_a_killed_worker_comes_back_after_its_lease(path: Path) -
         holder.send_signal(signal.SIGKILL)
         assert holder.wait(30) == -signal.SIGKILL
     (message,) = queue.receive(1, wait_s=30)
-    assert (message.body, message.attempt) == ("survivor", 2)
+    assert (message.body, message.attempt, message.leases) == ("survivor", 1, 2)
     assert queue.ack(message) is True
     assert queue.depth() == Depth(ready=0, leased=0, dead=0)
     queue.close()

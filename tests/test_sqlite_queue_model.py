@@ -18,7 +18,7 @@ from mattehorn.queue_interface import Depth, Message
 from mattehorn.sqlite_queue import SqliteQueue
 
 LEASE_S = 10.0
-MAX_RECEIVE = 2
+MAX_RECEIVE, MAX_LEASES = 2, 2
 MOST = 6  # messages at a time, so that each of them goes through much
 
 
@@ -29,7 +29,8 @@ class Entry:
     id: int
     body: str
     visible_at: float
-    attempt: int = 0
+    leases: int = 0
+    failures: int = 0
     receipt: str | None = None
     dead: bool = False
 
@@ -46,7 +47,8 @@ class QueueAgainstModel(RuleBasedStateMachine):
 
     def opened(self) -> SqliteQueue:
         path = Path(self.folder.name) / "queue.db"
-        return SqliteQueue(path, lease_s=LEASE_S, max_receive=MAX_RECEIVE, clock=lambda: self.now)
+        limits = {"max_receive": MAX_RECEIVE, "max_leases": MAX_LEASES}
+        return SqliteQueue(path, lease_s=LEASE_S, **limits, clock=lambda: self.now)
 
     def teardown(self) -> None:
         self.queue.close()
@@ -74,17 +76,17 @@ class QueueAgainstModel(RuleBasedStateMachine):
         for entry in sorted(ready, key=lambda e: (e.visible_at, e.id)):
             if len(expected) == limit:
                 break
-            if entry.attempt >= MAX_RECEIVE:
+            if entry.leases >= MAX_LEASES:
                 entry.dead, entry.receipt, entry.visible_at = True, None, self.now
             else:
                 expected.append(entry)
-        assert sorted((int(m.id), m.body, m.attempt) for m in got) == sorted(
-            (e.id, e.body, e.attempt + 1) for e in expected
+        assert sorted((int(m.id), m.body, m.attempt, m.leases) for m in got) == sorted(
+            (e.id, e.body, e.failures + 1, e.leases + 1) for e in expected
         )
         for message in got:
             entry = self.entries[int(message.id)]
             assert message.receipt not in {seen.receipt for seen in self.seen}
-            entry.attempt, entry.receipt, entry.visible_at = message.attempt, message.receipt, self.now + LEASE_S
+            entry.leases, entry.receipt, entry.visible_at = message.leases, message.receipt, self.now + LEASE_S
         self.seen += got
 
     @precondition(lambda self: self.seen)
@@ -113,8 +115,18 @@ class QueueAgainstModel(RuleBasedStateMachine):
         entry = self.held(message)
         assert self.queue.fail(message, delay_s, "reason") is (entry is not None)
         if entry:
-            entry.dead, entry.receipt = entry.attempt >= MAX_RECEIVE, None
+            entry.failures, entry.leases, entry.receipt = entry.failures + 1, 0, None
+            entry.dead = entry.failures >= MAX_RECEIVE
             entry.visible_at = self.now + (0 if entry.dead else delay_s)
+
+    @precondition(lambda self: self.seen)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        message = data.draw(st.sampled_from(self.seen))
+        entry = self.held(message)
+        assert self.queue.release(message) is (entry is not None)
+        if entry:
+            entry.leases, entry.receipt, entry.visible_at = entry.leases - 1, None, self.now
 
     @rule()
     def every_lease_and_delay_runs_out(self) -> None:
@@ -141,7 +153,7 @@ class QueueAgainstModel(RuleBasedStateMachine):
         dead = sorted((e for e in self.entries.values() if e.dead), key=lambda e: (e.visible_at, e.id))[:limit]
         assert self.queue.redrive(limit) == len(dead)
         for entry in dead:
-            entry.dead, entry.attempt, entry.visible_at = False, 0, self.now
+            entry.dead, entry.leases, entry.failures, entry.visible_at = False, 0, 0, self.now
 
     @rule()
     def close_and_open(self) -> None:
@@ -156,7 +168,7 @@ class QueueAgainstModel(RuleBasedStateMachine):
         dead = len(self.entries) - len(alive)
         assert self.queue.depth() == Depth(ready=ready, leased=len(alive) - ready, dead=dead)
         letters = {(int(x.id), x.body, x.attempt) for x in self.queue.dead_letters(1000)}
-        assert letters == {(e.id, e.body, e.attempt) for e in self.entries.values() if e.dead}
+        assert letters == {(e.id, e.body, e.failures + e.leases) for e in self.entries.values() if e.dead}
 
 
 TestQueueAgainstModel = QueueAgainstModel.TestCase

@@ -102,13 +102,6 @@ def test_a_stream_does_not_stay_for_days() -> None:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs_api, "PACE", Pace(poll_s=0.05, heartbeat_s=0.2, most_s=60))
 

@@ -23,8 +23,8 @@ from deployments.compose.deployment import FAILURES
 from mattehorn import telemetry
 from mattehorn.bulk.consumer import Consumer
 from mattehorn.bulk.worker import Worker
-from mattehorn.errors import MattehornError, Overloaded, UnknownModel
-from mattehorn.models.zoo import find_card
+from mattehorn.errors import MattehornError, Overloaded
+from mattehorn.models.zoo import find_card, require_running
 from mattehorn.options import Options
 from mattehorn.pipeline import Result
 from mattehorn.queues import open_queue
@@ -66,9 +66,8 @@ class Bulk:
 
     async def cut_out(self, photo: bytes, options: Options) -> Result:
         """The compose pool's answer, as an ingress asks for it. Raises the library's errors, Overloaded, Unavailable,
-        DeadlineExceeded."""
-        if options.model not in ("auto", self._card.name, self._card.id):
-            raise UnknownModel(f"model is {options.model}; this service runs {self._card.id}.", field="model")
+        DeadlineExceeded, UnknownModel."""
+        require_running(options.model, self._card)
         job = Job(
             photo=photo,
             options=options,

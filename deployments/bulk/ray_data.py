@@ -32,7 +32,8 @@ from mattehorn.bulk.embedded import make_or_resume, own_queue, require_own_model
 from mattehorn.bulk.jobs import Jobs
 from mattehorn.bulk.listing import list_input
 from mattehorn.bulk.progress import ENDED, Progress
-from mattehorn.errors import MattehornError, ModelError, NotFound, OptionError, Unavailable
+from mattehorn.cli import exit_code
+from mattehorn.errors import NotFound, OptionError, Unavailable
 from mattehorn.settings import Settings
 
 _NEEDED = ("pyarrow", "pandas")  # ray[data]'s
@@ -55,17 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 done, 1 a photo or the job failed, or not all is done; 2 usage; 130 after Ctrl-C."""
     parsed = _parse(arguments)
     _catch_signals()
-    try:
-        return _run(parsed)
-    except (OptionError, ModelError, ValueError) as error:
-        print(f"mattehorn bulk: {getattr(error, 'message', error)}", file=sys.stderr)
-        return 2
-    except MattehornError as error:
-        print(f"mattehorn bulk: {error.code}: {error.message}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"mattehorn bulk: {error.filename or ''}: {error.strerror}", file=sys.stderr)
-        return 1
+
+    def run() -> int:
+        try:
+            return _run(parsed)
+        except ValueError as error:  # of the settings, of a place
+            raise OptionError(str(error)) from error
+
+    return exit_code("mattehorn bulk", run)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

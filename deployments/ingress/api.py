@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from deployments.ingress import answers, articles, errors, events_api, jobs_api, pages, schemas
+from deployments.ingress import answers, articles, errors, events_api, jobs_api, pages, schemas, upload_sweep
 from deployments.ingress.bodies import Body, read_body
 from deployments.ingress.bulk_access import BulkAccess
 from deployments.ingress.event_gate import EventGate
@@ -28,7 +28,9 @@ URL_EXPIRES_S = 3600  # a signed URL lives as long as a page stays open, not as 
 
 def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
     """The ASGI application of the whole HTTP surface."""
+    bulk = BulkAccess(service.settings)
     app = FastAPI(
+        lifespan=upload_sweep.lifespan(service.settings.bulk, bulk),
         title="Mattehorn",
         version="1",
         description=schemas.DESCRIPTION,
@@ -42,7 +44,6 @@ def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
     app.include_router(mattes_router(service))
     app.include_router(results_router(service))
     app.include_router(articles.router(service))
-    bulk = BulkAccess(service.settings)
     app.include_router(jobs_api.router(service.settings, bulk))
     app.include_router(events_api.router(EventGate(service.settings.events), bulk))
     app.include_router(status_router(service))

@@ -7,18 +7,21 @@ a queue that is away makes these routes answer 503 and leaves the others alone.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from deployments.bulk.parts import make_jobs, make_places
+from deployments.bulk.parts import make_jobs, make_places, make_routes
 from deployments.ingress.errors import Forbidden, JobNotFound
 from mattehorn.bulk.job_spec import JobSpec
 from mattehorn.bulk.jobs import Jobs
+from mattehorn.bulk.reach import require_buckets
 from mattehorn.errors import NotFound, QueueUnavailable, Unavailable
+from mattehorn.events import ObjectRef
 from mattehorn.queue_interface import REFUSED_RETRY_S, Queue
 from mattehorn.queues import open_queue
 from mattehorn.settings import Settings
@@ -38,6 +41,7 @@ class BulkAccess:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="bulk-http")
         self._opening = threading.Lock()
         self._opened: tuple[Jobs, Queue] | None = None
+        self._routes = functools.cache(lambda: make_routes(settings, make_places(settings)))
 
     def require_enabled(self) -> None:
         """Raises Forbidden where the operator has switched bulk work off."""
@@ -55,6 +59,7 @@ class BulkAccess:
         """The job with the id `job`. One that could not be queued is withdrawn: its caller asks again, for another."""
 
         def work(jobs: Jobs) -> JobSpec:
+            require_buckets(jobs.places, body)
             try:
                 return jobs.submit(body, job=job)
             except Unavailable:
@@ -67,6 +72,11 @@ class BulkAccess:
     async def enqueue(self, body: str) -> None:
         """Durable when it returns. Raises QueueUnavailable, QueueMessageError."""
         await self.in_thread(lambda: self._open()[1].send_many([body]))
+
+    async def unrouted(self, objects: Iterable[ObjectRef]) -> int:
+        """How many of them no route of `bulk.routes` takes: they are queued, and the worker leaves them aside."""
+        routes = await self.in_thread(self._routes)
+        return sum(not any(route.source.covers(ref.bucket, ref.key) for route in routes) for ref in objects)
 
     async def in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)

@@ -40,11 +40,12 @@ def router(gate: EventGate, bulk: BulkAccess) -> APIRouter:
         headers = {name.lower(): value for name, value in request.headers.items()}
         await gate.admit(body, headers, request.query_params.get("token"))
         event = parse_event(body, headers)
+        unrouted = await bulk.unrouted(event.objects)
         if event.objects:
             await _enqueue(bulk, message_body(body, headers, event))
         else:
             telemetry.add(telemetry.BULK_ITEMS, len(event.ignored), outcome="ignored")
-        return JSONResponse({"accepted": len(event.objects), "ignored": list(event.ignored)}, 202)
+        return JSONResponse({"accepted": len(event.objects), "unrouted": unrouted, "ignored": list(event.ignored)}, 202)
 
     return router
 

@@ -176,6 +176,10 @@ _TAKEN = {
     "type": "object",
     "properties": {
         "accepted": {**_COUNT, "description": "objects whose notification is in the queue"},
+        "unrouted": {
+            **_COUNT,
+            "description": "of these, objects of no bucket and prefix in the operator's bulk.routes",
+        },
         "ignored": {"type": "array", "items": _TEXT, "description": "names of events that ask for no work"},
     },
 }
@@ -200,7 +204,13 @@ EVENT_REQUEST: dict[str, Any] = {
         },
     },
     "parameters": [
-        {"name": "Authorization", "in": "header", "required": False, "schema": _TEXT, "description": "Bearer TOKEN"},
+        {
+            "name": "Authorization",
+            "in": "header",
+            "required": False,
+            "schema": _TEXT,
+            "description": "Bearer TOKEN: the shared one, or a Pub/Sub push's OIDC token",
+        },
         {
             "name": "X-Mattehorn-Signature",
             "in": "header",
@@ -210,6 +220,6 @@ EVENT_REQUEST: dict[str, Any] = {
         },
     ],
 }
-EVENT_ANSWERS = _answer(202, "Durable in the queue.", _TAKEN, {"accepted": 1, "ignored": []}) | _errors(
+EVENT_ANSWERS = _answer(202, "Durable in the queue.", _TAKEN, {"accepted": 1, "unrouted": 0, "ignored": []}) | _errors(
     400, 401, 403, 413, 429, 503
 )

@@ -29,7 +29,7 @@ from mattehorn.errors import (
     StoreUnavailable,
     UnknownOption,
 )
-from mattehorn.recipe import find_recipe
+from mattehorn.recipe import find_recipe, names
 from mattehorn.settings import Settings
 from mattehorn.store_interface import DEFAULT_TYPE
 
@@ -90,13 +90,12 @@ class Batch:
     def _body(self) -> dict[str, Any]:
         """The JSON that would ask for the same. Results lie flat, unless the recipe says where."""
         sent: dict[str, Any] = {name: text for name, text in self._fields.items() if text}
-        if "recipe" not in sent:
-            raise OptionError("recipe is missing; send a recipe's name, such as transparent-web.", field="recipe")
+        require_recipe(sent)
         recipe = find_recipe(sent["recipe"])
         if recipe.key_template == DEFAULT_TEMPLATE:
             recipe = dataclasses.replace(recipe, key_template=FLAT_TEMPLATE)
         if "options" in sent:
-            sent["options"] = json_object(sent["options"].encode(), "options")
+            sent["options"] = json_object(sent["options"].encode(), "options", 'send {"format": "png"}, for example')
         body = sent | {"input": {"keys": self._keys}, "recipe": recipe.document()}
         require_models(body, self._settings)
         return body
@@ -114,15 +113,21 @@ class Batch:
                 jobs.places.home.delete(key)
 
 
-def json_object(data: bytes, what: str) -> dict[str, Any]:
+def json_object(data: bytes, what: str, advice: str = "see /docs for examples") -> dict[str, Any]:
     """The JSON object in `data`. Raises InvalidBody."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
-        raise InvalidBody(f"{what} is not valid JSON; see /docs for examples.") from None
+        raise InvalidBody(f"{what} is not valid JSON; {advice}.") from None
     if not isinstance(value, dict):
-        raise InvalidBody(f"{what} is not a JSON object; see /docs for examples.")
+        raise InvalidBody(f"{what} is not a JSON object; {advice}.")
     return value
+
+
+def require_recipe(body: Mapping[str, Any]) -> None:
+    """Raises OptionError where the job names no recipe at all."""
+    if not body.get("recipe"):
+        raise OptionError(f"recipe is missing; send the name of one: {names()}.", field="recipe")
 
 
 def require_models(body: Mapping[str, Any], settings: Settings) -> None:

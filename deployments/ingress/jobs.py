@@ -11,8 +11,7 @@ from deployments.ingress.admission import Admission
 from deployments.ingress.bodies import Body
 from deployments.ingress.middleware import REQUEST_ID
 from mattehorn import telemetry
-from mattehorn.errors import UnknownModel
-from mattehorn.models.zoo import find_card
+from mattehorn.models.zoo import find_card, require_running
 from mattehorn.options import Options
 from mattehorn.settings import Settings
 from mattehorn.store_interface import Store
@@ -32,9 +31,7 @@ class Service(Protocol):
 
 def require_model(name: str, settings: Settings) -> None:
     """Raises UnknownModel unless `name` is what this service runs."""
-    running = find_card(settings.model, settings.model_dir)
-    if name not in ("auto", running.name, running.id):
-        raise UnknownModel(f"model is {name[:100]}; this service runs {running.id} (or auto).", field="model")
+    require_running(name, find_card(settings.model, settings.model_dir))
 
 
 def job_for(body: Body, options: Options, settings: Settings) -> Job:

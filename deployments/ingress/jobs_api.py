@@ -16,7 +16,7 @@ from deployments.ingress import job_form, job_schemas, sse
 from deployments.ingress.bodies import read_within
 from deployments.ingress.bulk_access import BulkAccess
 from deployments.ingress.errors import Forbidden, SafeJson
-from deployments.ingress.job_uploads import Batch, json_object, require_models
+from deployments.ingress.job_uploads import Batch, json_object, require_models, require_recipe
 from deployments.ingress.middleware import Bounds
 from deployments.ingress.streams import BoundedStream, Slots, in_pieces
 from mattehorn.bulk.job_results import manifest_lines, results_zip
@@ -53,11 +53,13 @@ def router(settings: Settings, bulk: BulkAccess) -> APIRouter:
         elif media_type == "application/json":
             data = await read_within(request, JSON_BYTES, "A job (a manifest names as many photos as you like)")
             body = await bulk.in_thread(json_object, data, "The body")
+            require_recipe(body)
             require_models(body, settings)
             spec = await bulk.submit(body, await bulk.ask(Jobs.new_id))
         else:
             raise UnsupportedMediaType(
-                f"Content-Type is {media_type[:80] or 'missing'}; allowed: application/json, multipart/form-data."
+                f"Content-Type is {media_type[:80] or 'missing'}; allowed: application/json, multipart/form-data. With "
+                "curl: -H 'Content-Type: application/json'."
             )
         url = f"{PATH}/{spec.id}"
         return JSONResponse({"id": spec.id, "state": "queued", "url": url}, 202, {"Location": url})

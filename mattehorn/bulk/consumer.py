@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -30,6 +31,9 @@ BEATS = 3  # in one lease, so that two may fail
 RECEIVE_MOST = 10  # what SQS gives at once
 OUTAGE_PAUSES_S = (0.5, 1.0, 2.0, 5.0, 10.0)  # while the queue is away
 ACK_TRIES = 4
+# A message that came back so often may have killed its workers. Such ones are worked on one at a time, in any order:
+# the killer takes only those down again that stand behind it, about half, so no other comes to LEASES_MOST.
+SUSPECT_LEASES = 8
 CLOSING_S = 5.0  # for giving messages back at the end
 
 
@@ -78,6 +82,7 @@ class Consumer:
         self._threads = ThreadPoolExecutor(QUEUE_THREADS, thread_name_prefix="bulk-queue")
         self._stopping = asyncio.Event()
         self._free = asyncio.Event()
+        self._suspect = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -139,6 +144,7 @@ class Consumer:
                     return
         else:
             return
+        random.shuffle(messages)
         for message in messages:
             task = asyncio.create_task(self._message(message))
             self._tasks.add(task)
@@ -163,7 +169,7 @@ class Consumer:
             await self._tell(message, work.result())
         except LeaseLost:
             telemetry.add(telemetry.BULK_ITEMS, outcome="lost")
-            log.info("bulk_lease_lost message=%s attempt=%d", message.id, message.attempt)
+            log.info("bulk_lease_lost message=%s lease=%d attempt=%d", message.id, message.leases, message.attempt)
         except asyncio.CancelledError:
             await _end(work)
             await self._give_back(message)
@@ -172,6 +178,10 @@ class Consumer:
             await _end(work, beat)
 
     async def _verdict(self, message: Message, border: Border) -> Verdict:
+        async with self._suspect if message.leases >= SUSPECT_LEASES else nullcontext():
+            return await self._handle(message, border)
+
+    async def _handle(self, message: Message, border: Border) -> Verdict:
         handling = asyncio.create_task(self._worker.handle(message, border))
         try:
             if not (await asyncio.wait([handling], timeout=self._limits.deadline_s))[0]:
@@ -209,7 +219,7 @@ class Consumer:
             await self._insist(self._queue.send_many, [message.body])
             held = await self._insist(self._queue.ack, message)
         else:
-            if verdict.kind == "poison" and message.attempt >= self._limits.max_receive:
+            if verdict.kind == "poison" and message.attempt == self._limits.max_receive:  # once a message
                 telemetry.add(telemetry.BULK_ITEMS, outcome="poison")
             log.info("bulk_message_back id=%s kind=%s reason=%s", message.id, verdict.kind, verdict.reason[:200])
             held = await self._insist(self._queue.fail, message, verdict.delay_s, verdict.reason)
@@ -228,7 +238,7 @@ class Consumer:
     async def _give_back(self, message: Message) -> None:
         try:
             async with asyncio.timeout(CLOSING_S):
-                await self._in_thread(self._queue.fail, message, 0.0, "its worker was stopped")
+                await self._in_thread(self._queue.release, message)
         except (QueueUnavailable, TimeoutError):  # then its lease runs out
             return
 

@@ -28,10 +28,10 @@ from mattehorn.bulk.keys import model_digest
 from mattehorn.bulk.places import Places
 from mattehorn.bulk.progress import Progress
 from mattehorn.bulk.worker import Worker, WorkerSettings
-from mattehorn.errors import NotFound, Unavailable, UnknownModel
+from mattehorn.errors import NotFound, Unavailable
 from mattehorn.models.base import Model
 from mattehorn.models.registry import load_model
-from mattehorn.models.zoo import find_card
+from mattehorn.models.zoo import find_card, require_running
 from mattehorn.options import Options
 from mattehorn.pipeline import NO_MODEL, Result, finish, prepare
 from mattehorn.queue_interface import Queue
@@ -144,9 +144,7 @@ def _same(jobs: Jobs, job: str, body: Mapping[str, Any]) -> JobSpec | None:
 def require_own_model(body: Mapping[str, Any], jobs: Jobs, settings: Settings) -> None:
     """Raises UnknownModel when the job of `body` wants another model than `settings` runs; OptionError as submit."""
     spec, _ = parse_request(body, jobs.places, job=jobs.new_id(), created_at=datetime.now(UTC).isoformat())
-    wanted, card = spec.recipe.bulk_options().model, find_card(settings.model, settings.model_dir)
-    if wanted not in ("auto", card.name, card.id):
-        raise UnknownModel(f"The job wants the model {wanted[:100]}; this process runs {card.id}.", field="model")
+    require_running(spec.recipe.bulk_options().model, find_card(settings.model, settings.model_dir))
 
 
 class LocalJob:

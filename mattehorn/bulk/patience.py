@@ -32,7 +32,7 @@ class Patience:
     """Pauses in seconds, each halved at random so that many workers do not come back at one moment.
 
     In place a photo waits 0.5, 1 and 2 s: a replica that was killed is replaced in 2 s. A message given back waits 5,
-    10, 20, 40 s, so that five attempts outlast an outage of a minute; then it is a dead letter.
+    10, 20, 40 s, so that five attempts outlast an outage of a minute; then it is a dead letter. SQS allows more.
     """
 
     tries: int = 4
@@ -46,7 +46,7 @@ class Patience:
         return _jittered(min(self.overload_most_s, self.pause_s * 2 ** (number - 1)))
 
     def for_message(self, attempt: int) -> float:
-        """The delay of a message given back after its `attempt`th lease."""
+        """The delay of a message given back after its `attempt`th failure."""
         return _jittered(min(self.message_most_s, self.message_s * 2 ** (attempt - 1)))
 
 

@@ -66,8 +66,19 @@ class ShardWork:
     """The work on one shard under one lease."""
 
     def __init__(
-        self, tools: ShardTools, spec: JobSpec, plan: Plan, state: JobState, shard: int, attempt: int, border: Border
+        self,
+        tools: ShardTools,
+        spec: JobSpec,
+        plan: Plan,
+        state: JobState,
+        shard: int,
+        attempt: int,
+        border: Border,
+        *,
+        came_back: bool = False,
     ) -> None:
+        """`attempt`: one more than the shard's failures. `came_back`: a worker had it before, and may have died."""
+        self._came_back = came_back or attempt > 1
         self._tools, self._spec, self._plan, self._state = tools, spec, plan, state
         self._shard, self._attempt, self._border = shard, attempt, border
         self._troubled: dict[int, list[Row]] = {}
@@ -101,7 +112,7 @@ class ShardWork:
         reason = f"{len(errors)} faults, the first: {errors[0]!s}" if errors else "stopped at a border"
         if self._border.over() and (self._progressed or not errors):
             return Verdict.again()
-        if self._progressed and self._attempt > 1:
+        if self._progressed and self._came_back:
             return Verdict.again()
         return Verdict.retry(self._tools.patience.for_message(self._attempt), reason)
 
@@ -124,7 +135,7 @@ class ShardWork:
     async def _shall_stop(self) -> bool:
         """At a part's border: the time is up, the job was cancelled, or a shard that came back has made progress and
         can be queued as new, before too many deaths of workers make it a dead letter."""
-        if self._cancelled or self._outage or self._border.over() or (self._progressed and self._attempt > 1):
+        if self._cancelled or self._outage or self._border.over() or (self._progressed and self._came_back):
             return True
         self._cancelled = await self._ask(self._state.exists, "cancel")
         if self._cancelled:

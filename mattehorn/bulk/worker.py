@@ -162,10 +162,12 @@ class Worker:
         assert work.shard is not None  # messages.parse_message has seen to it
         plan = self._plan_of(spec.recipe, spec.output, spec)
         state = self._jobs.state(spec.id)
-        shard = ShardWork(self._shard_tools, spec, plan, state, work.shard, message.attempt, border)
+        shard = ShardWork(
+            self._shard_tools, spec, plan, state, work.shard, message.attempt, border, came_back=message.came_back
+        )
         verdict = await shard.run()
         if verdict.kind == "ack":
-            await self._in_thread(lambda: self._jobs.finish(spec.id, again=message.attempt > 1))
+            await self._in_thread(lambda: self._jobs.finish(spec.id, again=message.came_back))
         return verdict
 
     async def _list(self, spec: JobSpec, message: Message, border: Border) -> Verdict:
@@ -181,7 +183,7 @@ class Worker:
             return Verdict.ack()
         if not ended:
             return Verdict.again()
-        await self._in_thread(lambda: self._jobs.finish(spec.id, again=message.attempt > 1))
+        await self._in_thread(lambda: self._jobs.finish(spec.id, again=message.came_back))
         return Verdict.ack()
 
     async def _tell(self, job: str) -> Verdict:

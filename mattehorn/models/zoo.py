@@ -58,6 +58,12 @@ def find_card(name: str, model_dir: str | None = None) -> ModelCard:
 
 
 @functools.lru_cache(maxsize=64)
+def require_running(name: str, running: ModelCard) -> None:
+    """Raises UnknownModel unless `name` is `auto`, or the name or id of the one model that runs here."""
+    if name not in ("auto", running.name, running.id):
+        raise UnknownModel(f"model is {name[:100]}; this service runs {running.id} (or auto).", field="model")
+
+
 def _own_card(name: str, model_dir: str) -> ModelCard | None:
     """The card `name`.json in `model_dir`, None without one; read once, for the API asks with every request."""
     path = Path(model_dir) / f"{name}.json"

@@ -7,20 +7,35 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 import psutil
 
 from mattehorn.bulk.job_results import manifest_lines
 from mattehorn.bulk.job_spec import JobSpec
-from tests.bulk_bench import POISON
-from tests.chaos.world import OUTPUT, PHOTOS, QUIET_WITHIN_S, RESULTS, SOURCE, World, kill_all, sources, wait_until
+from tests.bulk_bench import POISON, POISON_CODES
+from tests.chaos.proxy import FaultProxy, Mode
+from tests.chaos.world import (
+    OUTPUT,
+    PHOTOS,
+    QUIET_WITHIN_S,
+    RESULTS,
+    SOURCE,
+    World,
+    kill_all,
+    source,
+    sources,
+    wait_until,
+)
 from tests.ray.running import Running
 
 RECIPE = "transparent-web@1"
 KILLS_LEAST = 10
+MET_WITHIN_S = 60
+MUST_BE = ("left to do", "requests met")  # counts that are to be more than 0
 DEPLOYMENTS = ("Bulk", "Compose", "Matting")
 
 
@@ -33,11 +48,15 @@ class Run:
     images: int
     rng: random.Random
     service: Running | None = None
+    kills: int | None = None  # None: as many as the scenario asks for
+    kills_least: int = 0
     good: list[str] = field(default_factory=list)
     poison: list[str] = field(default_factory=list)
     jobs: list[JobSpec] = field(default_factory=list)
     happened: Counter[str] = field(default_factory=Counter)
     dead_before: int = 0
+    within_s: float = QUIET_WITHIN_S
+    gave_up: bool = False
 
     def add(self) -> None:
         """Good photos, and all kinds of bad ones."""
@@ -67,39 +86,71 @@ class Run:
         self.jobs.append(self.world.jobs.submit(body))
         return self.jobs[-1]
 
+    def meet(self, proxy: FaultProxy, mode: Mode, seconds: float) -> None:
+        """The fault, for `seconds` and, after a kill, until somebody is there again to meet it."""
+        before = proxy.failed
+        with proxy.fault(mode, seconds):
+            wait_until(lambda: proxy.failed > before or self.world.is_quiet(), MET_WITHIN_S)
+        self.happened.update({f"requests met {mode}": proxy.failed - before})
+
+    def note_stop(self, stop: str, done_is_well: bool = False) -> None:
+        """What was not done when the service went; `done_is_well`: it may have been nothing."""
+        left = len(self.good) - len(self.world.results(self.name))
+        if left or not done_is_well:
+            self.happened.update({f"left to do by the {stop}": left})
+        self.happened[f"left leased by the {stop}"] = self.world.queue.depth().leased
+
     def wait_for(self, share: float) -> None:
         """Until about this share of the good photos has a result."""
         wanted = share * len(self.good)
-        wait_until(lambda: len(self.world.results(self.name)) >= wanted, QUIET_WITHIN_S)
+        wait_until(lambda: len(self.world.results(self.name)) >= wanted, self.within_s)
+
+    def missed(self) -> Iterator[str]:
+        """Faults that were to happen and did not: they would prove nothing."""
+        for what, number in self.happened.items():
+            if not number and what.startswith(MUST_BE):
+                yield f"{what}: none"
+        killed = sum(number for what, number in self.happened.items() if what.startswith("killed"))
+        if killed < self.kills_least:
+            yield f"only {killed} processes were killed; the scenario asks for {self.kills_least}"
 
     def settle(self) -> bool:
-        def ended() -> bool:
-            return all(self.world.jobs.progress(job.id).state == "succeeded" for job in self.jobs)
+        """Whether all was done within `within_s`, which is waited for once."""
 
-        return self.world.wait_until_quiet(ended)
+        def ended() -> bool:
+            return self.world.is_quiet() and all(
+                self.world.jobs.progress(job.id).state == "succeeded" for job in self.jobs
+            )
+
+        self.gave_up = self.gave_up or not wait_until(ended, self.within_s)
+        return not self.gave_up
 
 
 class Killer(threading.Thread):
-    """SIGKILLs `kills` replicas of the run's service, at random, while there is work. It never ends what is no
-    descendant of that service's own process."""
+    """SIGKILLs `kills` replicas of the run's service at random, each kind as often, while there is work. It never ends
+    what is no descendant of that service's own process."""
 
     def __init__(self, run: Run, kills: int) -> None:
         super().__init__(daemon=True)
         self._run, self._left, self._over = run, kills, threading.Event()
 
     def run(self) -> None:
-        assert self._run.service is not None
+        names: list[str] = []
         while self._left and not self._over.wait(self._run.rng.uniform(0.5, 3.0)):
-            name = self._run.rng.choice(DEPLOYMENTS)
-            alive = self._run.service.replicas(name)
-            if not alive or self._run.world.is_quiet():
-                continue
-            try:
-                self._run.rng.choice(alive).kill()
-            except psutil.NoSuchProcess:
-                continue
-            self._left -= 1
-            self._run.happened[f"killed {name}"] += 1
+            names = names or self._run.rng.sample(DEPLOYMENTS, len(DEPLOYMENTS))
+            if not self._run.world.is_quiet() and self.kill_one(names[0]):
+                names.pop(0)
+                self._left -= 1
+
+    def kill_one(self, name: str) -> bool:
+        """A replica of the deployment `name`, now; False when there is none."""
+        assert self._run.service is not None
+        try:
+            self._run.rng.choice(self._run.service.replicas(name)).kill()
+        except (IndexError, psutil.NoSuchProcess):
+            return False
+        self._run.happened[f"killed {name}"] += 1
+        return True
 
     def stop(self) -> None:
         self._over.set()
@@ -107,16 +158,17 @@ class Killer(threading.Thread):
 
 
 def events_thrice(run: Run) -> None:
-    """Every event three times and out of order, and the bad photos' as well."""
+    """Every event three times and out of order, and the bad photos' as well; a job finds its work done."""
     run.add()
     run.send([*run.good, *run.poison], times=3)
+    run.submit()
 
 
 def kills(run: Run) -> None:
     """Consumer, compose and matting are killed at random while events and a job are worked on."""
     run.add()
-    half = run.images // 2
-    killer = Killer(run, max(KILLS_LEAST, run.images // 25))
+    half, run.kills_least = run.images // 2, KILLS_LEAST
+    killer = Killer(run, run.kills or max(KILLS_LEAST, run.images // 25))
     run.send([*run.good[:half], *run.poison], times=2)
     run.submit()
     killer.start()
@@ -129,31 +181,29 @@ def kills(run: Run) -> None:
 def store_away(run: Run) -> None:
     """The store answers 503 for a while, is slow for a while, and loses answers for a while."""
     run.add()
-    run.send([*run.good, *run.poison])
-    for mode, seconds in (("refusing", 10), ("slow", 10), ("deaf", 5)):
+    run.send([*run.good[::2], *run.poison])
+    run.submit()
+    faults: tuple[tuple[Mode, float], ...] = (("refusing", 10), ("slow", 10), ("deaf", 5))
+    for mode, seconds in faults:
         time.sleep(1)
-        before = run.world.store.failed
-        with run.world.store.fault(mode, seconds):  # type: ignore[arg-type]
-            pass
-        run.happened[f"requests met {mode}"] += run.world.store.failed - before
+        run.meet(run.world.store, mode, seconds)
 
 
 def queue_away(run: Run) -> None:
     """The queue cannot be reached for a while, twice: in the middle of work, and with acks under way."""
     run.add()
-    run.send([*run.good, *run.poison])
+    run.send([*run.good[::2], *run.poison])
+    run.submit()
     for _ in range(2):
         time.sleep(1.5)
-        before = run.world.queue_proxy.failed
-        with run.world.queue_proxy.fault("away", 10):
-            pass
-        run.happened["requests met away"] += run.world.queue_proxy.failed - before
+        run.meet(run.world.queue_proxy, "away", 10)
 
 
 def changed_under_way(run: Run) -> None:
     """Photos are deleted or overwritten between their event and the read."""
     run.add()
     run.send_bodies(change(run, run.images // 3))
+    run.submit()
 
 
 def change(run: Run, share: int) -> list[str]:
@@ -174,7 +224,7 @@ def two_jobs(run: Run) -> None:
     run.add()
     run.submit()
     run.submit()
-    run.send(run.good)
+    run.send([*run.good, *run.poison])
 
 
 SCENARIOS: dict[str, Callable[[Run], None]] = {
@@ -194,12 +244,11 @@ def stopped(run: Run, start: Callable[[], AbstractContextManager[Running]]) -> N
     run.send(run.good[: run.images // 2])
     with start():
         run.wait_for(0.25)
-    depth = run.world.queue.depth()
-    run.happened["left leased by the stop in order"] = depth.leased
+    run.note_stop("stop in order")
     with start() as service:
         run.wait_for(0.5)
         kill_all(service)
-        run.happened["left leased by the power cut"] = run.world.queue.depth().leased
+        run.note_stop("power cut")
     with start():
         run.settle()
 
@@ -207,31 +256,33 @@ def stopped(run: Run, start: Callable[[], AbstractContextManager[Running]]) -> N
 def everything(run: Run, start: Callable[[], AbstractContextManager[Running]], *, power_cut: bool) -> None:
     """All faults over the same photos, shorter: what CI runs. In the end the power is cut, and it starts again."""
     run.add()
-    run.send_bodies(change(run, run.images // 10) * 3)
+    run.kills_least = 1
+    events = change(run, run.images // 10) * 3
     run.submit()
     run.submit()
     with start() as service:
         run.service = service
-        killer = Killer(run, 5)
-        for proxy, mode, seconds in (
+        killer = Killer(run, 4)
+        run.wait_for(0.05)
+        killer.kill_one("Bulk")  # with the jobs' shards in its hands, which no event brings again
+        run.send_bodies(events)
+        faults: tuple[tuple[FaultProxy, Mode, float], ...] = (
             (run.world.queue_proxy, "away", 3),
             (run.world.store, "refusing", 3),
             (run.world.store, "slow", 3),
             (run.world.store, "deaf", 2),
-        ):
-            before = proxy.failed
-            with proxy.fault(mode, seconds):  # type: ignore[arg-type]
-                pass
-            run.happened[f"requests met {mode}"] += proxy.failed - before
+        )
+        for proxy, mode, seconds in faults:
+            run.meet(proxy, mode, seconds)
             if mode == "away":
-                killer.start()  # not before: a dead consumer would not notice
+                killer.start()
             time.sleep(0.5)
         if not power_cut:
             run.settle()
         killer.stop()
         if power_cut:
             kill_all(service)
-            run.happened["left leased by the power cut"] = run.world.queue.depth().leased
+            run.note_stop("power cut", done_is_well=True)  # a fast machine may be done by now
     if power_cut:
         with start():
             run.settle()
@@ -247,17 +298,20 @@ class Result:
 
 def check(run: Run, *, exactly_one_create: bool) -> Result:
     """What must hold. `exactly_one_create`: else equal content of all creates is enough (Swift)."""
-    world, problems = run.world, []
+    world, problems = run.world, list(run.missed())
     if not run.settle():
-        problems.append(f"not done after {QUIET_WITHIN_S} s: {world.queue.depth()}")
+        problems.append(f"not done after {run.within_s:g} s: {world.queue.depth()}")
     results, errors, depth = world.results(run.name), world.errors(run.name), world.queue.depth()
     if sources(results) != Counter(run.good):
         problems.append(f"results differ from good photos: {_difference(sources(results), Counter(run.good))}")
     if sources(errors) != Counter(run.poison):
         problems.append(f"errors differ from bad photos: {_difference(sources(errors), Counter(run.poison))}")
+    reasons = {key: world.error_code(key) for key in errors}
+    if wrong := {key: code for key, code in reasons.items() if code != POISON_CODES[PurePath(source(key)).name]}:
+        problems.append(f"errors with another reason than their photo's: {wrong}")
     if depth.dead != run.dead_before:
-        reasons = [letter.reason for letter in world.queue.dead_letters(3)]
-        problems.append(f"{depth.dead} dead letters: {reasons}")
+        letters = [letter.body[:300] for letter in world.queue.dead_letters(3)]
+        problems.append(f"{depth.dead - run.dead_before} dead letters, such as {letters}")
     written = {**results, **errors}
     for job in run.jobs:
         written |= world.versions(f"home/jobs/{job.id}/")

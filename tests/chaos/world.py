@@ -12,7 +12,7 @@ import os
 import secrets
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from moto.server import ThreadedMotoServer
 
 from mattehorn.bulk.jobs import Jobs
 from mattehorn.bulk.places import Places
-from mattehorn.queue_interface import Queue
+from mattehorn.queue_interface import LEASES_MOST, Queue
 from mattehorn.queues import open_queue
 from mattehorn.settings import StoreSettings
 from mattehorn.store import s3_client
@@ -100,6 +100,9 @@ class World:
     def errors(self, folder: str) -> dict[str, list[str]]:
         return self.versions(f"{OUTPUT}errors/{SOURCE}{folder}/")
 
+    def error_code(self, key: str) -> str:
+        return str(json.loads(self.client.get_object(Bucket=RESULTS, Key=key)["Body"].read())["code"])
+
     def versions(self, prefix: str) -> dict[str, list[str]]:
         """Deleted keys count, too; the probes of the store's abilities do not."""
         found: defaultdict[str, list[str]] = defaultdict(list)
@@ -113,9 +116,6 @@ class World:
     def is_quiet(self) -> bool:
         depth = self.queue.depth()
         return not depth.ready and not depth.leased
-
-    def wait_until_quiet(self, also: Callable[[], bool] = lambda: True) -> bool:
-        return wait_until(lambda: self.is_quiet() and also(), QUIET_WITHIN_S)
 
     @contextmanager
     def service(self, folder: Path) -> Iterator[Running]:
@@ -133,7 +133,7 @@ def wait_until(reached: Callable[[], bool], within_s: float) -> bool:
 
 
 @contextmanager
-def made_world(name: str, folder: Path) -> Iterator[World]:
+def made_world(name: str, folder: Path, lease_s: float = LEASE_S) -> Iterator[World]:
     """`moto`: S3 and SQS in moto. `swift`: S3 in Swift, SQS in moto. The caller has set ENVIRONMENT."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # moto writes a line for each request
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -142,26 +142,26 @@ def made_world(name: str, folder: Path) -> Iterator[World]:
         host, port = moto.get_host_and_port()
         sqs = S3Server(f"http://{host}:{port}", *KEYS, checks_keys=False)
         if name == "moto":
-            with _world(name, sqs, sqs) as world:
+            with _world(name, sqs, sqs, lease_s) as world:
                 yield world
         else:
             (folder / "swift").mkdir()
-            with running_swift(folder / "swift") as swift, _world(name, swift, sqs) as world:
+            with running_swift(folder / "swift") as swift, _world(name, swift, sqs, lease_s) as world:
                 yield world
     finally:
         moto.stop()
 
 
 @contextmanager
-def _world(name: str, s3: S3Server, sqs: S3Server) -> Iterator[World]:
+def _world(name: str, s3: S3Server, sqs: S3Server, lease_s: float) -> Iterator[World]:
     proxies = [FaultProxy(urlsplit(server.endpoint_url).port or 80).start() for server in (s3, sqs)]
     direct = StoreSettings(url=f"s3://{RESULTS}/home", endpoint_url=s3.endpoint_url)
     client = s3_client(direct)
     for bucket in (PHOTOS, RESULTS):
         client.create_bucket(Bucket=bucket)
     client.put_bucket_versioning(Bucket=RESULTS, VersioningConfiguration={"Status": "Enabled"})
-    address = made_queue(sqs, max_receive=5)
-    queue = open_queue(f"sqs://{address}", lease_s=LEASE_S, max_receive=5, endpoint_url=sqs.endpoint_url)
+    address = made_queue(sqs, max_receive=LEASES_MOST)  # as docs/bulk.md has it
+    queue = open_queue(f"sqs://{address}", lease_s=lease_s, max_receive=5, endpoint_url=sqs.endpoint_url)
     places = Places(direct)
     store, queue_proxy = proxies
     path = urlsplit(address).path
@@ -173,7 +173,7 @@ def _world(name: str, s3: S3Server, sqs: S3Server) -> Iterator[World]:
         f"store.endpoint_url=http://127.0.0.1:{store.port}",
         f"queue.url=sqs://127.0.0.1:{queue_proxy.port}{path}",
         f"queue.endpoint_url=http://127.0.0.1:{queue_proxy.port}",
-        f"queue.lease_s={LEASE_S}",
+        f"queue.lease_s={lease_s}",
         f"bulk.routes=[{route}]",
     )
     try:
@@ -195,6 +195,11 @@ def kill_all(service: Running) -> None:
     psutil.wait_procs(family, timeout=20)
 
 
-def sources(keys: Sequence[str] | dict[str, Any]) -> Counter[str]:
-    """How many results (or errors) there are by the photo's key: `out/[errors/]KEY.HASH.SUFFIX`."""
-    return Counter(key.removeprefix(OUTPUT).removeprefix("errors/").rsplit(".", 2)[0] for key in keys)
+def source(key: str) -> str:
+    """The photo's key of a result or an error: `out/[errors/]KEY.HASH.SUFFIX`."""
+    return key.removeprefix(OUTPUT).removeprefix("errors/").rsplit(".", 2)[0]
+
+
+def sources(keys: Iterable[str]) -> Counter[str]:
+    """How many results (or errors) there are by the photo's key."""
+    return Counter(map(source, keys))

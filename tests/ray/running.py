@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,14 +59,17 @@ def write_config(path: Path, **changes: Any) -> Path:
 
 @contextmanager
 def running(
-    folder: Path, *settings: str, config: Path | None = None, environment: Mapping[str, str] = MappingProxyType({})
+    folder: Path,
+    *settings: str,
+    config: Path | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    program: Sequence[str] = ("-m", "deployments"),
 ) -> Iterator[Running]:
     """The service with `settings` (KEY=VALUE), ready; everything it started is gone afterwards."""
     (port,) = free_ports(1)
     command = [
         sys.executable,
-        "-m",
-        "deployments",
+        *program,
         "--port",
         str(port),
         "--config",

@@ -39,6 +39,29 @@ def test_two_services_run_side_by_side_and_a_signal_ends_one_with_all_its_proces
         assert post(second).status_code == 200
 
 
+SLOW_DRAIN = """
+import sys, time
+import deployments.__main__ as program
+
+def slowly(application):
+    time.sleep(8)  # Ray's own handler of SIGTERM aborts the process after about 3 s
+    print("gave bulk work back", flush=True)
+
+program._drain_bulk = slowly
+sys.exit(program.main())
+"""
+
+
+def test_sigterm_waits_until_bulk_work_is_given_back(tmp_path: Path) -> None:
+    with running(tmp_path, "model=fake", program=("-c", SLOW_DRAIN), environment={"PYTHONPATH": str(ROOT)}) as service:
+        family = psutil.Process(service.process.pid).children(recursive=True)
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(STOPPED_WITHIN_S) == 0, service.log.read_text("utf-8")[-2000:]
+        assert "gave bulk work back" in service.log.read_text("utf-8")
+        _, alive = psutil.wait_procs(family, timeout=20)
+        assert alive == []
+
+
 def test_a_pool_at_zero_is_ready_and_cold_and_wakes_with_a_photo(tmp_path: Path) -> None:
     scaling = {
         "min_replicas": 0,

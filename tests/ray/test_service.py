@@ -20,9 +20,10 @@ from PIL import Image
 
 from mattehorn.ports import free_ports
 from mattehorn.store import open_store
+from tests.bulk_http import eventually
 from tests.ray.load import photo, wait_for_sample
 from tests.ray.running import ROOT, Running, running
-from tests.s3.conftest import settings_for
+from tests.s3.conftest import SetKeys, settings_for
 from tests.s3.swift import S3Server
 from tests.system_parts import find_tool
 
@@ -38,7 +39,8 @@ def service(tmp_path_factory: pytest.TempPathFactory, swift_s3: S3Server) -> Ite
     """The fake model over a results store in Swift."""
     place = settings_for(swift_s3, prefix="interactive").model_dump(exclude_defaults=True)
     pairs = [f"store.{name}={value}" for name, value in place.items()]
-    with running(tmp_path_factory.mktemp("service"), "model=fake", *pairs, environment=keys(swift_s3)) as started:
+    pairs += ["model=fake", "bulk.uploads_kept_s=0"]  # the latter so that a look at uploads comes every 10 s
+    with running(tmp_path_factory.mktemp("service"), *pairs, environment=keys(swift_s3)) as started:
         yield started
 
 
@@ -187,7 +189,9 @@ def test_a_real_prometheus_reads_the_service_in_one_scrape(service: Running, tmp
         process.wait(30)
 
 
-def test_a_batch_is_uploaded_followed_live_and_fetched_as_a_zip(service: Running) -> None:
+def test_a_batch_is_uploaded_followed_live_fetched_as_a_zip_and_tidied_up(
+    service: Running, swift_s3: S3Server, set_keys: SetKeys
+) -> None:
     files = [("files", (f"{hue}.jpg", photo(hue))) for hue in range(3)]
     with httpx.Client(base_url=service.url, timeout=120) as client:
         answer = client.post("/v1/jobs", files=files, data={"recipe": "transparent-web"})
@@ -203,6 +207,10 @@ def test_a_batch_is_uploaded_followed_live_and_fetched_as_a_zip(service: Running
             assert (picture.format, picture.size, picture.mode) == ("WEBP", (160, 120), "RGBA")
         refused = client.post("/v1/events/s3", json={})
         assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")
+    set_keys(swift_s3)
+    store = open_store(settings_for(swift_s3, prefix="interactive"))
+    assert eventually(lambda: list(store.list("uploads/")) == [])
+    assert len(list(store.list("bulk/"))) == 3
 
 
 def _query(url: str, expression: str) -> float:

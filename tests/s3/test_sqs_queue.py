@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from mattehorn import sqs_queue
 from mattehorn.errors import QueueUnavailable
 from mattehorn.ports import free_ports
-from mattehorn.queue_interface import Depth, QueueMessageError
+from mattehorn.queue_interface import LEASES_MOST, Depth, QueueMessageError
 from mattehorn.queues import open_queue
 from mattehorn.sqs_client import queue_address, sqs_client
 from mattehorn.sqs_queue import SqsQueue
@@ -49,7 +49,7 @@ class FakeSqs:
 
 
 def fake_queue(client: FakeSqs, lease_s: float = 60) -> SqsQueue:
-    return SqsQueue(client, ADDRESS, lease_s=lease_s, max_receive=5)
+    return SqsQueue(client, ADDRESS, lease_s=lease_s)
 
 
 def raw(number: int, receipt: str = "r", sent_ms: int = 0) -> dict[str, Any]:
@@ -68,8 +68,8 @@ def moto(moto_s3: S3Server, set_keys: SetKeys) -> S3Server:
     return moto_s3
 
 
-def opened(address: str, *, lease_s: float = 60, max_receive: int = 3) -> SqsQueue:
-    queue = open_queue(f"sqs://{address}", lease_s=lease_s, max_receive=max_receive)
+def opened(address: str, *, lease_s: float = 60) -> SqsQueue:
+    queue = open_queue(f"sqs://{address}", lease_s=lease_s, max_receive=3)
     assert isinstance(queue, SqsQueue)
     return queue
 
@@ -82,7 +82,8 @@ def test_a_receive_polls_for_at_most_20_s_and_leases_whole_seconds() -> None:
     (message,) = fake_queue(client, lease_s=90.2).receive(1, wait_s=600)
     (request,) = client.of("receive_message")
     assert (request["MaxNumberOfMessages"], request["WaitTimeSeconds"], request["VisibilityTimeout"]) == (1, 20, 91)
-    assert (message.id, message.body, message.attempt, message.receipt) == ("m1", "b1", 4, "r")
+    assert (message.id, message.body, message.receipt) == ("m1", "b1", "r")
+    assert (message.attempt, message.leases, message.came_back) == (4, 4, True)  # SQS counts nothing else
 
 
 def test_a_receive_asks_for_ten_at_a_time_and_waits_only_for_the_first() -> None:
@@ -290,12 +291,25 @@ def test_a_queue_without_redrive_policy_works_and_says_so_once(moto: S3Server, c
 
 
 @pytest.mark.s3
-def test_a_policy_that_differs_from_the_setting_wins_and_is_logged(moto: S3Server, caplog: Any) -> None:
-    queue = opened(made_queue(moto, max_receive=2), max_receive=9)
+@pytest.mark.parametrize(("receives", "said"), [(LEASES_MOST - 1, 1), (LEASES_MOST, 0)])
+def test_a_policy_that_leaves_no_room_for_deaths_of_workers_is_said_once(
+    moto: S3Server, caplog: Any, receives: int, said: int
+) -> None:
+    queue = opened(made_queue(moto, max_receive=receives))
     with caplog.at_level(logging.WARNING):
         queue.depth()
-    assert "setting=9" in caplog.text
-    assert "policy=2" in caplog.text
+        queue.depth()
+    assert caplog.text.count(f"maxReceiveCount={receives}") == said
+
+
+@pytest.mark.s3
+def test_a_message_whose_worker_died_on_the_policys_last_receive_is_a_dead_letter(moto: S3Server) -> None:
+    queue = opened(made_queue(moto, max_receive=1), lease_s=1)
+    queue.send_many(["kills workers"])
+    assert len(queue.receive(1)) == 1
+    time.sleep(1.3)
+    assert queue.receive(1) == []
+    assert [letter.body for letter in queue.dead_letters(10)] == ["kills workers"]
 
 
 @pytest.mark.s3
