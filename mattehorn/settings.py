@@ -78,7 +78,7 @@ class QueueSettings(_Section):
         default=5,
         ge=1,
         le=1000,
-        description="attempts before a message becomes a dead letter; SQS goes by its own redrive policy",
+        description="failures after which a message is a dead letter; SQS counts receives, by its own redrive policy",
     )
     endpoint_url: str | None = Field(default=None, description="an SQS endpoint other than the queue URL's host")
     region: str | None = Field(default=None, description="the SQS region, where the queue URL's host does not say it")

@@ -253,37 +253,38 @@ def stopped(run: Run, start: Callable[[], AbstractContextManager[Running]]) -> N
         run.settle()
 
 
-def everything(run: Run, start: Callable[[], AbstractContextManager[Running]], *, power_cut: bool) -> None:
-    """All faults over the same photos, shorter: what CI runs. In the end the power is cut, and it starts again."""
+def everything(run: Run, start: Callable[[], AbstractContextManager[Running]], *, whole: bool) -> None:
+    """All faults over the same photos, shorter: what CI runs. Not `whole`: kills and the store's only; the queue's, and
+    the power cut with the start after it, are the same whatever the store is."""
     run.add()
     run.kills_least = 1
     events = change(run, run.images // 10) * 3
     run.submit()
     run.submit()
+    faults: list[tuple[FaultProxy, Mode, float]] = [
+        (run.world.store, "refusing", 3),
+        (run.world.store, "slow", 3),
+        (run.world.store, "deaf", 2),
+    ]
     with start() as service:
         run.service = service
         killer = Killer(run, 4)
-        run.wait_for(0.05)
-        killer.kill_one("Bulk")  # with the jobs' shards in its hands, which no event brings again
+        if whole:
+            run.wait_for(0.05)
+            killer.kill_one("Bulk")  # with the jobs' shards in its hands, which no event brings again
+            faults.insert(0, (run.world.queue_proxy, "away", 3))
         run.send_bodies(events)
-        faults: tuple[tuple[FaultProxy, Mode, float], ...] = (
-            (run.world.queue_proxy, "away", 3),
-            (run.world.store, "refusing", 3),
-            (run.world.store, "slow", 3),
-            (run.world.store, "deaf", 2),
-        )
+        killer.start()
         for proxy, mode, seconds in faults:
             run.meet(proxy, mode, seconds)
-            if mode == "away":
-                killer.start()
             time.sleep(0.5)
-        if not power_cut:
+        if not whole:
             run.settle()
         killer.stop()
-        if power_cut:
+        if whole:
             kill_all(service)
             run.note_stop("power cut", done_is_well=True)  # a fast machine may be done by now
-    if power_cut:
+    if whole:
         with start():
             run.settle()
 

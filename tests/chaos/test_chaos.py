@@ -18,14 +18,14 @@ from tests.chaos.world import ENVIRONMENT, NOT_SET, made_world
 from tests.s3.swift import why_not
 
 SEED = 4
-WITHIN_S = 180  # 30 s on a quiet machine
+WITHIN_S = 180  # for the end of all work after the last fault
 LEASE_S = 8.0  # what the killed ones held comes back after it
 
 
 @pytest.mark.ray
 @pytest.mark.s3
 @pytest.mark.slow
-@pytest.mark.parametrize(("store", "images"), [("moto", 60), ("swift", 30)])
+@pytest.mark.parametrize(("store", "images"), [("moto", 60), ("swift", 24)])
 def test_all_faults_together_leave_each_result_once_and_nothing_lost(
     store: str, images: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -37,7 +37,7 @@ def test_all_faults_together_leave_each_result_once_and_nothing_lost(
         monkeypatch.delenv(name, raising=False)
     with made_world(store, tmp_path, LEASE_S) as world:
         run = Run(world, "everything", images, random.Random(SEED), within_s=WITHIN_S)
-        everything(run, lambda: world.service(tmp_path), power_cut=store == "moto")
+        everything(run, lambda: world.service(tmp_path), whole=store == "moto")
         result = check(run, exactly_one_create=store == "moto")
     print(store, dict(run.happened), result.counts)
     assert result.problems == []
