@@ -250,13 +250,21 @@ class Written(StoreAround):
 
 
 class EveryCreatorWins(StoreAround):
-    """As Swift was measured: of writers racing for a key, several are told that they created it; the last one stays."""
+    """As Swift was measured: of writers racing for a key, several are told that they created it; the last one stays.
+
+    `gap` lies between a creator's look and its write.
+    """
+
+    def __init__(self, inner: Store, gap: Callable[[], object] = lambda: time.sleep(0.02)) -> None:
+        super().__init__(inner)
+        self.gap = gap
 
     def put(
         self, key: str, data: bytes, *, create: bool = False, content_type: str, metadata: Mapping[str, str] = {}
     ) -> bool:
         there = create and self.inner.head(key) is not None
-        time.sleep(0.02)  # the gap between looking and writing
+        if create:
+            self.gap()
         if there:
             return False
         return super().put(key, data, create=False, content_type=content_type, metadata=metadata)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -93,14 +94,15 @@ def test_three_deliveries_at_once_and_sixteen_workers_make_one_object(store: Sto
 
 
 def test_where_several_racing_creators_win_the_object_is_the_same(tmp_path: Path) -> None:
-    store = EveryCreatorWins(LocalStore(tmp_path / "store"))
+    store = EveryCreatorWins(LocalStore(tmp_path / "store"), gap=lambda: all_create.wait(60))
     store.put("in/a.jpg", photo(), content_type=JPEG)
+    all_create = threading.Barrier(8)
 
     async def all_at_once() -> list[Outcome]:
-        all_have_looked = asyncio.Barrier(8)
+        all_work = asyncio.Barrier(8)
 
         async def together(data: bytes, options: Options) -> Result:
-            await all_have_looked.wait()  # so nobody finds another one's result before it works
+            await all_work.wait()  # so nobody finds another one's result before it works
             return await fake_cut_out(data, options)
 
         with ThreadPoolExecutor(8) as threads:
