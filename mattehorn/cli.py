@@ -1,6 +1,7 @@
-"""`mattehorn cut | batch | models | evaluate | compare | serve`. All but serve run in this process and need no Ray.
+"""`mattehorn cut | batch | models | recipes | evaluate | compare | serve`, and what cli_*.py add.
 
-Every option of the API is an option here, made from `Options`. Exit codes: 0 done, 1 a photo failed, 2 usage.
+All but serve and bulk run in this process and need no Ray. Every option of the API is an option here, made from
+`Options`. Exit codes: 0 done, 1 a photo failed, 2 usage.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import cv2
 from tqdm import tqdm
 
-from mattehorn import cli_evaluate, cli_jobs, cli_queue, cli_watch
+from mattehorn import cli_evaluate, cli_jobs, cli_queue, cli_recipes, cli_watch
 from mattehorn.batch import EXTENSIONS, Summary, find_photos, run_batch
 from mattehorn.errors import MattehornError, ModelError, OptionError
 from mattehorn.models.base import Model
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     models = commands.add_parser("models", help="what can run", description="Lists the models and their licences.")
     models.add_argument("--json", action="store_true", help="as JSON")
     models.set_defaults(command=_models)
+    cli_recipes.add_commands(commands)
     cli_evaluate.add_commands(commands)
     cli_queue.add_commands(commands)
     cli_jobs.add_commands(commands)
@@ -83,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default=DEFAULT, help="a card's name, or NAME=PATH: own weights under that card")
+    cli_recipes.add_flag(parser)
+    own = "NAME=PATH: own weights under that card"
+    parser.add_argument("--model", help=f"a card's name, or {own} (default: the recipe's, or {DEFAULT})")
     parser.add_argument("--output", choices=get_args(Output), help=Options.model_fields["output"].description)
     parser.add_argument("--background-file", type=Path, metavar="FILE", help="a background picture, for a composite")
     for name, info in Options.model_fields.items():
@@ -97,23 +101,28 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _options(parsed: argparse.Namespace, target: str = "") -> Options:
-    """Checked options; the target's suffix picks the format where none is given."""
+    """Checked options, those given over the recipe's; the target's suffix picks the format where none is given."""
     names = [name for name in Options.model_fields if name not in _HTTP_ONLY or name == "output"]
-    fields: dict[str, Any] = {name: getattr(parsed, name) for name in names}
+    fields = {name: value for name in names if (value := getattr(parsed, name)) not in (None, "")}
+    has_file = parsed.background_file is not None
+    recipe = cli_recipes.chosen(parsed.recipe) if parsed.recipe else None
+    output = fields.get("output") or (recipe.options.get("output") if recipe else None)
     suffix = Path(target).suffix.lower().removeprefix(".")
     if suffix == "zip":
-        fields["output"] = fields["output"] or "zip"
-    elif not fields["format"] and suffix in EXTENSIONS and fields["output"] != "zip":
+        fields.setdefault("output", "zip")
+    elif "format" not in fields and suffix in EXTENSIONS and output != "zip":
         fields["format"] = suffix  # one that cannot be written is refused there
-    return parse_options(fields, background_file=parsed.background_file is not None)
+    merged = recipe.options_under(fields, background_file=has_file) if recipe else fields
+    return parse_options(merged, background_file=has_file)
 
 
-def _load(parsed: argparse.Namespace) -> Model:
+def _load(parsed: argparse.Namespace, options: Options) -> Model:
     from mattehorn.models.registry import load_model
 
-    model = load_model(parsed.model)
-    if "=" in parsed.model:
-        digest = hashlib.sha256(Path(parsed.model.partition("=")[2]).read_bytes()).hexdigest()
+    name = parsed.model or (DEFAULT if options.model == "auto" else options.model)
+    model = load_model(name)
+    if "=" in name:
+        digest = hashlib.sha256(Path(name.partition("=")[2]).read_bytes()).hexdigest()
         print(f"weights of {model.card.name}: sha256 {digest}", file=sys.stderr)
     return model
 
@@ -125,7 +134,7 @@ def _background(parsed: argparse.Namespace) -> bytes | None:
 def _cut(parsed: argparse.Namespace) -> int:
     options = _options(parsed, parsed.target)
     data = sys.stdin.buffer.read() if parsed.source == "-" else Path(parsed.source).read_bytes()
-    result = run(_load(parsed), data, options, Limits(), _background(parsed))
+    result = run(_load(parsed, options), data, options, Limits(), _background(parsed))
     if parsed.target == "-":
         sys.stdout.buffer.write(result.data)
     else:
@@ -147,7 +156,7 @@ def _batch(parsed: argparse.Namespace) -> int:
         options = options.model_copy(update={"format": "png"})  # names come before results; png holds every kind
     extension = options.format or "zip"
     photos, ignored = find_photos(parsed.source, parsed.target, extension)
-    model = _load(parsed)
+    model = _load(parsed, options)
     summary = Summary(ignored=ignored)
     with tqdm(total=len(photos), unit="photo", file=sys.stderr) as bar:
         run_batch(model, photos, options, Limits(), summary, _background(parsed), lambda _: bar.update())

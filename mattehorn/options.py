@@ -235,39 +235,38 @@ def _conflicts(options: Options) -> list[tuple[str, str]]:
     return found + layout_conflicts(options)
 
 
-def parse_options(fields: Mapping[str, Any], *, background_file: bool = False) -> Options:
+def parse_options(fields: Mapping[str, Any], *, background_file: bool = False, background_url: bool = False) -> Options:
     """Checked options from loose values; an empty string means not sent.
 
-    `background_file` says that a background picture travels beside them. Raises OptionError, or UnknownOption or
-    ConflictingOptions, with one entry per bad field in `details`.
+    `background_file` says that a background picture travels beside them, `background_url` that one is named by its
+    URL. Raises OptionError, or UnknownOption or ConflictingOptions, with one entry per bad field in `details`.
     """
+    pictures = [
+        name for name, sent in (("background_file", background_file), ("background_url", background_url)) if sent
+    ]
     # pydantic gives up on a name with half a surrogate, which JSON may hold, instead of naming it
     sent = {
         name.encode("utf-8", "backslashreplace").decode(): value
         for name, value in fields.items()
         if value is not None and value != ""
     }
-    if background_file:
+    if pictures:
         sent.setdefault("output", "composite")
     try:
         options = Options.model_validate(sent)
     except ValidationError as error:
         raise _option_error(error) from None
-    if background_file:
-        _check_background_file(options)
+    if pictures:
+        _check_background_picture(options, pictures)
     return options
 
 
-def _check_background_file(options: Options) -> None:
-    other = next((name for name in _BACKGROUNDS if getattr(options, name) is not None), None)
-    if other is not None:
-        raise ConflictingOptions(
-            f"background_file and {other} were both sent; give one background.", field="background_file"
-        )
+def _check_background_picture(options: Options, pictures: list[str]) -> None:
+    field, *others = pictures + [name for name in _BACKGROUNDS if getattr(options, name) is not None]
+    if others:
+        raise ConflictingOptions(f"{field} and {others[0]} were both sent; give one background.", field=field)
     if options.kind != "composite":
-        raise ConflictingOptions(
-            f"background_file needs output=composite; output is {options.kind}.", field="background_file"
-        )
+        raise ConflictingOptions(f"{field} needs output=composite; output is {options.kind}.", field=field)
 
 
 def _option_error(error: ValidationError) -> OptionError:

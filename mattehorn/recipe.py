@@ -1,7 +1,8 @@
 """Recipes: a named, versioned wish for every photo of a job or a bucket, and the hash that stands for it in keys.
 
-The document is {name, version, options, key_template}; `options` are those of one request that make sense without one.
-What it is not: it makes no picture. Called by the jobs API, the command line and the bulk worker.
+The document is {name, version, description, options, key_template}; `options` are those of one request that make
+sense without one, `description` is for people and not part of the hash.
+What it is not: it makes no picture. Called by the recipes and jobs APIs, the command line and the bulk worker.
 """
 
 from __future__ import annotations
@@ -16,26 +17,31 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from mattehorn.bulk.keys import DEFAULT_TEMPLATE, check_bulk_template, settled_format
+from mattehorn.colour import BACKGROUND_TEMPLATES
 from mattehorn.errors import OptionError
 from mattehorn.options import Options, parse_options
+from mattehorn.presets import DOCUMENTS
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 VERSIONS = range(1, 1_000_000)
 # They ask for a stored copy, or shape an HTTP answer; bulk work has neither.
 NOT_IN_BULK = ("store", "store_alpha", "store_source", "inline", "include", "name")
+DESCRIPTION_CHARS = 300
+_BACKGROUNDS = ("background_color", "background_gradient", "background_template", "background_blur_px")
 
 
 @dataclass(frozen=True)
 class Recipe:
     """`options` as given, defaults left out, so that a new option of a later version changes no hash.
 
-    Raises OptionError for a bad name, version, option or key template.
+    Raises OptionError for a bad name, version, option, key template or description.
     """
 
     name: str
     version: int
     options: Mapping[str, Any] = field(default_factory=dict)
     key_template: str = DEFAULT_TEMPLATE
+    description: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
@@ -53,6 +59,10 @@ class Recipe:
         given = parse_options(self.options).model_dump(exclude_unset=True)  # 90, not "90": one wish, one hash
         object.__setattr__(self, "options", MappingProxyType(given))
         check_bulk_template(self.key_template)
+        if len(self.description) > DESCRIPTION_CHARS or not self.description.isprintable():
+            raise OptionError(
+                f"A recipe's description is one line of at most {DESCRIPTION_CHARS} characters.", field="recipe"
+            )
 
     @property
     def id(self) -> str:
@@ -65,6 +75,7 @@ class Recipe:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def document(self) -> dict[str, Any]:
+        """What is hashed and kept with a job: everything but the description."""
         return {
             "name": self.name,
             "version": self.version,
@@ -75,14 +86,39 @@ class Recipe:
     def with_options(self, options: Mapping[str, Any]) -> Self:
         """This recipe with `options` over its own; its hash follows. Raises OptionError."""
         sent = {name: value for name, value in options.items() if value is not None and value != ""}
-        return dataclasses.replace(self, options={**self.options, **sent}) if sent else self
+        return dataclasses.replace(self, options=self.options_under(sent)) if sent else self
+
+    def options_under(self, sent: Mapping[str, Any], *, background_file: bool = False) -> dict[str, Any]:
+        """This recipe's options with those of `sent` over them, unchecked.
+
+        A background that is sent, or lies in a file beside, takes the place of the recipe's, of whatever kind;
+        output=zip that of its format.
+        """
+        dropped = set(_BACKGROUNDS) if background_file or any(name in sent for name in _BACKGROUNDS) else set()
+        if sent.get("output") == "zip":
+            dropped.add("format")
+        return {name: value for name, value in self.options.items() if name not in dropped} | dict(sent)
 
     def bulk_options(self) -> Options:
         """What is asked for each photo, its format settled."""
         return settled_format(parse_options(self.options))
 
+    def entry(self) -> dict[str, Any]:
+        """What `/v1/recipes` says of it: the options in force, defaults filled in."""
+        options = self.bulk_options()
+        values = options.model_dump(mode="json", exclude=set(NOT_IN_BULK)) | {"output": options.kind}
+        return {
+            "name": self.name,
+            "version": self.version,
+            "id": self.id,
+            "hash": self.hash,
+            "description": self.description,
+            "options": values,
+            "key_template": self.key_template,
+        }
+
     def __reduce__(self) -> tuple[Any, ...]:  # a mapping proxy does not pickle
-        return type(self), (self.name, self.version, dict(self.options), self.key_template)
+        return type(self), (self.name, self.version, dict(self.options), self.key_template, self.description)
 
 
 def parse_recipe(document: object) -> Recipe:
@@ -97,21 +133,21 @@ def parse_recipe(document: object) -> Recipe:
     known = {item.name for item in dataclasses.fields(Recipe)}
     if unknown := sorted(str(name) for name in document if name not in known):
         raise OptionError(f"A recipe has no {unknown[0][:80]}; it has {', '.join(sorted(known))}.", field="recipe")
-    if not isinstance(document.get("options", {}), dict) or not isinstance(document.get("key_template", ""), str):
-        raise OptionError("A recipe's options are an object and its key_template is text.", field="recipe")
+    texts = [document.get(name, "") for name in ("key_template", "description")]
+    if not isinstance(document.get("options", {}), dict) or not all(isinstance(text, str) for text in texts):
+        raise OptionError(
+            "A recipe's options are an object, its key_template and its description are text.", field="recipe"
+        )
     return Recipe(**document)
 
 
-PRESETS = (
-    # webp: exact alpha, far smaller than a png, shown by every browser since 2020
-    Recipe("transparent-web", 1, {"output": "cutout", "format": "webp", "encode_quality": 90}),
-    # pure white and jpg is what large marketplaces ask of a main picture; 95 keeps the edge's colour (4:4:4)
-    Recipe(
-        "marketplace-white",
-        1,
-        {"output": "composite", "background_color": "#ffffff", "format": "jpg", "encode_quality": 95},
-    ),
-)
+PRESETS = tuple(parse_recipe(document) for document in DOCUMENTS)
+
+
+def catalogue() -> dict[str, Any]:
+    """Every preset and every background template, as `GET /v1/recipes` and `mattehorn recipes --json` give them."""
+    templates = [{"name": name, "gradient": text} for name, text in BACKGROUND_TEMPLATES.items()]
+    return {"recipes": [recipe.entry() for recipe in PRESETS], "background_templates": templates}
 
 
 def names() -> str:

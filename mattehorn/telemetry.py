@@ -174,7 +174,7 @@ def observe(metric: Metric, value: float, **labels: str) -> None:
 
 @dataclass
 class Stages:
-    """Milliseconds by stage of one picture: decode, queue, infer, refine, composite, encode, store, total."""
+    """Milliseconds by stage of one picture: fetch, decode, queue, infer, refine, composite, encode, store, total."""
 
     ms: dict[str, float] = field(default_factory=dict)
 

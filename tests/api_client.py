@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Self
+from collections.abc import Coroutine
+from typing import Any, Self, TypeVar
 
 import httpx
 import numpy as np
@@ -14,6 +15,7 @@ from tests.service import BACKGROUND, InProcessService, encoded, photo
 PHOTO = encoded(photo())
 EMPTY = encoded(np.full((48, 64, 3), BACKGROUND, np.uint8))
 JSON = {"accept": "application/json"}
+T = TypeVar("T")
 
 
 class Client:
@@ -24,18 +26,22 @@ class Client:
         self._runner = asyncio.Runner()
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         # httpx's own `Accept: */*` would hide what an absent header does
-        self._http = httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60)
-        del self._http.headers["accept"]
+        self.http = httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60)
+        del self.http.headers["accept"]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._runner.run(self._http.aclose())
+        self._runner.run(self.http.aclose())
         self._runner.close()
 
     def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
-        return self._runner.run(self._http.request(method, path, **kwargs))
+        return self._runner.run(self.http.request(method, path, **kwargs))
+
+    def run(self, story: Coroutine[Any, Any, T]) -> T:
+        """What `story` returns, on the loop that `http` and the service are on."""
+        return self._runner.run(story)
 
     def get(self, path: str, **kwargs: Any) -> httpx.Response:
         return self.request("GET", path, **kwargs)
@@ -47,7 +53,7 @@ class Client:
         """All of them in flight at once, answers in their order."""
 
         async def all_of_them() -> list[httpx.Response]:
-            return await asyncio.gather(*(self._http.post(path, **kwargs) for kwargs in requests))
+            return await asyncio.gather(*(self.http.post(path, **kwargs) for kwargs in requests))
 
         return self._runner.run(all_of_them())
 

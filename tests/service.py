@@ -12,7 +12,7 @@ import dataclasses
 import io
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from deployments.ingress.api import build_api
 from deployments.matting.batcher import DrainBatcher
 from mattehorn import telemetry
 from mattehorn.alpha import to_uint8
+from mattehorn.fetch.addresses import Address
+from mattehorn.fetch.fetch import Fetcher
 from mattehorn.models.fake import CARD, FakeModel
 from mattehorn.settings import Settings
 from mattehorn.store import open_store
@@ -90,6 +92,11 @@ class FakeMatting:
         return Pool(self.model.card.id, self.model.device, "float32")
 
 
+async def no_names(host: str) -> Sequence[Address]:
+    """The look-up of a machine without a name server: tests name addresses."""
+    raise OSError(f"{host} is not known")
+
+
 class InProcessService:
     """What `build_api` calls. `jobs` keeps every job; while `held` is clear, jobs wait; `error` is raised instead."""
 
@@ -97,6 +104,8 @@ class InProcessService:
         self.settings = Settings.model_validate({"model": "fake", "store": {"url": folder.as_uri()}, **args})
         self.store = open_store(self.settings.store)
         self.admission = Admission(self.settings.limits.requests_in_flight, self.settings.limits.work_s)
+        by = Fetcher.of(self.settings)
+        self.fetcher = Fetcher(by.policy, by.limits, resolve=no_names)
         self.matting = FakeMatting(self.settings.max_batch)
         self.compose = Compose.func_or_class(self.settings, self.matting)
         self.compose._card = CARD_64

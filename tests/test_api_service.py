@@ -127,10 +127,11 @@ def test_openapi_lists_every_option_and_every_body_form(client: Client) -> None:
         "image/*",
     }
     form = set(content["multipart/form-data"]["schema"]["properties"])
-    assert form == {"file", "background_file", *Options.model_fields}
-    assert set(content["application/json"]["schema"]["properties"]) == {"image_base64", *Options.model_fields}
+    named = {"image_url", "image_base64", "result_id", "background_url"}
+    assert form == {"file", "background_file", *named, *Options.model_fields}
+    assert set(content["application/json"]["schema"]["properties"]) == {*named, *Options.model_fields}
     documented = {int(status) for status in operation["responses"]}
-    assert {200, 400, 406, 408, 413, 415, 422, 429, 503, 504} <= documented
+    assert {200, 400, 404, 406, 408, 413, 415, 422, 429, 503, 504} <= documented
 
 
 def test_openapi_describes_every_route_of_the_contract(client: Client) -> None:
@@ -142,6 +143,7 @@ def test_openapi_describes_every_route_of_the_contract(client: Client) -> None:
         "/v1/results/{result_id}/alpha",
         "/v1/results/{result_id}/source",
         "/v1/models",
+        "/v1/recipes",
         "/healthz",
         "/readyz",
         "/metrics",

@@ -21,6 +21,7 @@ from mattehorn.errors import (
     OptionError,
     UnsupportedMediaType,
 )
+from mattehorn.fetch.sources import Source
 from mattehorn.settings import Limits
 
 PHOTO = bytes(range(256)) * 5
@@ -234,9 +235,9 @@ def test_two_backgrounds_are_refused() -> None:
     assert caught.value.data["field"] == "background_file"
 
 
-def test_a_lenient_form_leaves_other_file_parts_aside() -> None:
+def test_a_form_of_the_photo_only_leaves_other_file_parts_aside() -> None:
     sent = form(("image", ("a", PHOTO)), ("mask", ("m", b"x")), ("background_file", ("b", b"y")), ("q", "1"))
-    body = asyncio.run(read_form(http_request(files=sent), Limits(), ignore_other_files=True))
+    body = asyncio.run(read_form(http_request(files=sent), Limits(), photo_only=True))
     assert body == Body(PHOTO, "a", None, {"q": "1"})
 
 
@@ -255,6 +256,36 @@ def test_limits_of_a_form_hold_at_their_edge() -> None:
 def test_urlencoded_fields_are_limited_in_number() -> None:
     with pytest.raises(InvalidBody):
         read(SMALL, data={"image_base64": PLAIN, "a": "1", "b": "2", "c": "3"})
+
+
+def test_a_photo_that_is_named_stays_to_be_fetched() -> None:
+    url, id = "http://shop.example/cup.jpg", "0" * 26
+    for kind, text in (("image_url", url), ("result_id", id)):
+        expected = Body(b"", fields={"format": "webp"}, source=Source(kind, text))
+        fields = {kind: text, "format": "webp", "background_url": ""}
+        assert read(json=fields) == read(data=fields) == read(files=form(*fields.items())) == expected
+
+
+def test_the_url_of_a_background_comes_beside_any_photo() -> None:
+    url = "http://shop.example/wood.jpg"
+    raw = read(content=PHOTO, headers={"content-type": "image/png"}, params={"background_url": url})
+    assert raw == read(json={"image_base64": PLAIN, "background_url": url}) == Body(PHOTO, background_url=url)
+    sent = read(files=form(("file", ("a", PHOTO)), ("background_url", url)))
+    assert sent == Body(PHOTO, "a", background_url=url)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"files": form(("file", ("a", PHOTO)), ("image_url", "http://shop.example/"))},
+        {"content": PHOTO, "headers": {"content-type": "image/png"}, "params": {"result_id": "0" * 26}},
+        {"json": {"image_base64": PLAIN, "image_url": "http://shop.example/"}},
+    ],
+    ids=["form", "raw", "json"],
+)
+def test_a_photo_that_is_named_beside_another_is_one_too_many(sent: dict[str, Any]) -> None:
+    with pytest.raises(MultipleImages):
+        read(**sent)
 
 
 def test_base64_is_counted_decoded() -> None:

@@ -16,6 +16,7 @@ from tests.service import encoded, photo
 
 PHOTO = encoded(photo(16, 12))
 NAMES = [*Options.model_fields, "file", "image", "image_file", "background_file", "image_base64", "shiny"]
+NAMES += ["image_url", "result_id", "background_url"]  # no value here is an address, and the client knows no names
 GOOD: dict[str, list[str]] = {
     "output": ["cutout", "alpha", "composite", "zip"],
     "format": ["png", "jpg", "webp", "avif"],

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mattehorn.errors import OptionError, UnknownOption
+from mattehorn.errors import ConflictingOptions, OptionError, UnknownOption
 from mattehorn.recipe import PRESETS, Recipe, find_recipe, parse_recipe
 
 
@@ -18,15 +18,20 @@ def test_the_hash_is_over_canonical_json() -> None:
     assert recipe.hash == hashlib.sha256(text.encode()).hexdigest()
 
 
-@pytest.mark.parametrize(
-    ("name", "hash"),
-    [
-        ("transparent-web@1", "410ad765f5807f45f4285bc517f913df764de9be9900409cac8491e34092f838"),
-        ("marketplace-white@1", "434f03ce6eb1fa1ea9ad968636f3b38aa64e56b3687fd6145e0fbb03c2c09125"),
-    ],
-)
-def test_a_presets_hash_never_changes_or_a_bucket_would_be_done_again(name: str, hash: str) -> None:
-    assert find_recipe(name).hash == hash
+def test_a_description_is_for_people_and_in_no_hash() -> None:
+    plain = Recipe("a", 1, {"output": "alpha"})
+    told = parse_recipe({**plain.document(), "description": "The matte alone, für Größe S."})
+    assert told.description == "The matte alone, für Größe S."
+    assert (told.hash, told) == (plain.hash, plain)
+    assert "description" not in told.document()
+    assert told.with_options({"format": "webp"}).description == told.description
+    assert pickle.loads(pickle.dumps(told)).description == told.description
+
+
+@pytest.mark.parametrize("description", [3, None, ["a"], "a" * 301, "two\nlines", "\x1b[31m"])
+def test_a_description_is_one_short_line(description: Any) -> None:
+    with pytest.raises(OptionError, match="description"):
+        parse_recipe({"name": "a", "version": 1, "description": description})
 
 
 def test_the_same_wish_has_one_hash_however_it_is_written() -> None:
@@ -56,6 +61,34 @@ def test_options_of_a_job_go_over_the_recipes_and_change_its_hash() -> None:
     assert changed.hash != recipe.hash
     assert recipe.with_options({}) is recipe
     assert recipe.with_options({"sku": "", "roi": None}) is recipe
+
+
+@pytest.mark.parametrize(
+    ("own", "sent", "merged"),
+    [
+        ({"background_color": "#fff"}, {"background_gradient": "90deg #fff #000"}, {"background_gradient"}),
+        (
+            {"background_blur_px": 9, "shadow": "drop"},
+            {"background_template": "night"},
+            {"background_template", "shadow"},
+        ),
+        ({"background_template": "mint"}, {"background_color": "red"}, {"background_color"}),
+        ({"background_color": "#fff"}, {"feather_px": 1}, {"background_color", "feather_px"}),
+        ({"output": "cutout", "format": "webp"}, {"output": "zip"}, {"output"}),
+        ({"output": "cutout", "format": "webp"}, {"output": "alpha"}, {"output", "format"}),
+    ],
+)
+def test_a_background_takes_the_place_of_the_recipes_and_zip_that_of_its_format(
+    own: dict[str, Any], sent: dict[str, Any], merged: set[str]
+) -> None:
+    changed = Recipe("a", 1, own).with_options(sent)
+    assert set(changed.options) == merged
+    assert {name: changed.options[name] for name in sent} == Recipe("a", 1, sent).options
+
+
+def test_two_backgrounds_of_one_job_stay_a_conflict() -> None:
+    with pytest.raises(ConflictingOptions):
+        Recipe("a", 1).with_options({"background_color": "red", "background_blur_px": 3})
 
 
 def test_a_preset_is_found_with_and_without_its_version() -> None:

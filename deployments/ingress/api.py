@@ -10,13 +10,24 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from deployments.ingress import answers, articles, errors, events_api, jobs_api, pages, schemas, upload_sweep
+from deployments.ingress import (
+    answers,
+    articles,
+    errors,
+    events_api,
+    jobs_api,
+    pages,
+    recipes_api,
+    schemas,
+    upload_sweep,
+)
 from deployments.ingress.bodies import Body, read_body
 from deployments.ingress.bulk_access import BulkAccess
 from deployments.ingress.event_gate import EventGate
-from deployments.ingress.jobs import Service, job_for, observe_total, require_model
+from deployments.ingress.jobs import Service, job_for, observe_total, require_model, work_ends
 from deployments.ingress.middleware import BodyLimitMiddleware, RequestMiddleware
 from deployments.ingress.negotiate import Accept, parse_accept, require
+from deployments.ingress.sources import Sources, with_fetch
 from mattehorn.encode import CONTENT_TYPES
 from mattehorn.options import Options, parse_options
 from mattehorn.results import StoredResult, load_alpha, load_image, load_result, load_source
@@ -44,6 +55,7 @@ def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
     app.include_router(mattes_router(service))
     app.include_router(results_router(service))
     app.include_router(articles.router(service))
+    app.include_router(recipes_api.router())
     app.include_router(jobs_api.router(service.settings, bulk))
     app.include_router(events_api.router(EventGate(service.settings.events), bulk))
     app.include_router(status_router(service))
@@ -53,6 +65,7 @@ def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
 
 def mattes_router(service: Service) -> APIRouter:
     router = APIRouter(tags=["mattes"])
+    sources = Sources(service)
 
     @router.post("/v1/mattes", openapi_extra=schemas.mattes(), responses=schemas.PICTURE, response_class=Response)
     async def create_matte(request: Request) -> Response:
@@ -61,9 +74,11 @@ def mattes_router(service: Service) -> APIRouter:
         accept = parse_accept(request.headers.get("accept"))
         with service.admission.admit():
             body = await read_body(request, service.settings.limits)
+            deadline = work_ends(service.settings)
             options = options_for(body, accept, service.settings)
-            job = job_for(body, options, service.settings)
-            answer = await service.cut_out(job)
+            body = await sources.fill(body, deadline)
+            job = job_for(body, options, deadline)
+            answer = with_fetch(await service.cut_out(job), body.fetch_ms)
         total_ms = observe_total(started)
         if accept.wants_json or not options.inline:
             url = await run_in_threadpool(result_url, service.store, answer.stored) if answer.stored else None
@@ -75,7 +90,9 @@ def mattes_router(service: Service) -> APIRouter:
 
 def options_for(body: Body, accept: Accept, settings: Settings) -> Options:
     """Checked options; Accept picks the format where none was sent. Raises OptionError or NotAcceptable."""
-    options = parse_options(body.fields, background_file=body.background is not None)
+    options = parse_options(
+        body.fields, background_file=body.background is not None, background_url=body.background_url is not None
+    )
     require_model(options.model, settings)
     picked = None if accept.wants_json or options.kind == "zip" else accept.format
     if options.format is None and picked and not (picked == "jpg" and options.kind == "cutout"):

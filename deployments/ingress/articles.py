@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 
 from deployments.ingress import answers, schemas
 from deployments.ingress.bodies import read_form
-from deployments.ingress.jobs import Service, job_for, observe_total, require_model
+from deployments.ingress.jobs import Service, job_for, observe_total, require_model, work_ends
 from deployments.ingress.negotiate import parse_accept
 from mattehorn import telemetry
 from mattehorn.colour import parse_colour
@@ -32,7 +32,7 @@ _TRUE = ("true", "1", "yes", "on")
 def router(service: Service) -> APIRouter:
     router = APIRouter(tags=["articles"])
 
-    @router.post("/api/matting", openapi_extra=schemas.articles(), responses=schemas.PICTURE, response_class=Response)
+    @router.post("/api/matting", openapi_extra=schemas.articles(), responses=schemas.UPLOADED, response_class=Response)
     async def matting(request: Request) -> Response:
         """RGBA PNG; with a JSON Accept the three views result, alpha and size."""
         return await _answer(service, request, json_views=True)
@@ -40,7 +40,7 @@ def router(service: Service) -> APIRouter:
     @router.post(
         "/remove_background",
         openapi_extra=schemas.articles(),
-        responses=schemas.PICTURE,
+        responses=schemas.UPLOADED,
         response_class=Response,
     )
     async def remove_background(request: Request) -> Response:
@@ -56,10 +56,11 @@ async def _answer(service: Service, request: Request, *, json_views: bool) -> Re
         raise UnsupportedMediaType("Send multipart/form-data with the photo as the part 'image' (or 'file').")
     as_json = json_views and parse_accept(request.headers.get("accept")).wants_json
     with service.admission.admit():
-        body = await read_form(request, service.settings.limits, ignore_other_files=True)
+        body = await read_form(request, service.settings.limits, photo_only=True)
+        deadline = work_ends(service.settings)
         options, warnings = translate(body.fields, request.url.path, include_alpha=as_json)
         require_model(options.model, service.settings)
-        job = job_for(body, options, service.settings)
+        job = job_for(body, options, deadline)
         answer = await service.cut_out(job)
     total_ms = observe_total(started)
     if as_json:

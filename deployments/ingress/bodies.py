@@ -1,13 +1,13 @@
-"""From an HTTP request's body to loose values: pictures as bytes, options as text. Knows no option's meaning."""
+"""From an HTTP request's body to loose values: pictures as bytes, options as text. Knows no option's meaning.
+
+Pictures that the body only names, by URL or by a result's id, are brought by sources.py.
+"""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -23,26 +23,34 @@ from mattehorn.errors import (
     OptionError,
     UnsupportedMediaType,
 )
+from mattehorn.fetch.sources import Source, decode_base64, take_source
 from mattehorn.settings import Limits
 
 IMAGE_PARTS = ("file", "image", "image_file")
-_DATA_URL = re.compile(r"\s*data:[^,]{0,200},")
 _RAW = ("image/", "application/octet-stream")
 
 
 @dataclass(frozen=True)
 class Body:
-    """What came: one photo, perhaps a background picture, and the other fields as sent."""
+    """What came: one photo, perhaps a background picture, and the other fields as sent.
+
+    `photo` is empty while `source` names it, `background` None while `background_url` does. `fetch_ms` is the time
+    that fetching took.
+    """
 
     photo: bytes
     file_name: str = ""
     background: bytes | None = None
     fields: dict[str, Any] = field(default_factory=dict)
+    source: Source | None = None
+    background_url: str | None = None
+    fetch_ms: float | None = None
 
 
 async def read_body(request: Request, limits: Limits) -> Body:
-    """Reads any of the contract's four body forms. Raises InvalidBody, MissingImage, MultipleImages,
-    UnsupportedMediaType, OptionError, and what the middleware raises while the body streams in."""
+    """Reads any of the contract's four body forms; their photo is sent or named, exactly one. Raises InvalidBody,
+    MissingImage, MultipleImages, UnsupportedMediaType, OptionError, and what the middleware raises while the body
+    streams in."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type.startswith(_RAW):
         return _raw(await request.body(), _once(request.query_params.multi_items()), limits)
@@ -52,9 +60,9 @@ async def read_body(request: Request, limits: Limits) -> Body:
     if media_type == "multipart/form-data":
         return await read_form(request, limits)
     if media_type == "application/json":
-        return _flat(_json_object(await request.body()), limits)
+        return _named(_json_object(await request.body()), limits)
     if media_type == "application/x-www-form-urlencoded":
-        return _flat(_urlencoded(await request.body(), limits), limits)
+        return _named(_urlencoded(await request.body(), limits), limits)
     if not media_type and not await request.body():
         raise MissingImage("The body is empty; send a photo as the form part 'file', or as the raw body.")
     raise UnsupportedMediaType(
@@ -79,9 +87,10 @@ async def read_within(request: Request, most: int, what: str) -> bytes:
     return bytes(body)
 
 
-async def read_form(request: Request, limits: Limits, *, ignore_other_files: bool = False) -> Body:
-    """A multipart body: the photo under one of IMAGE_PARTS, `background_file`, and text fields. Every other file part,
-    with `ignore_other_files` also a background, is refused or left aside."""
+async def read_form(request: Request, limits: Limits, *, photo_only: bool = False) -> Body:
+    """A multipart body: the photo under one of IMAGE_PARTS or named by a field, `background_file`, and text fields.
+    Every other file part is refused. With `photo_only` the photo is a file part, what else came is left aside, and no
+    field names a picture."""
     form = await _parse_form(request, limits)
     try:
         # an empty part is one that was not sent
@@ -90,19 +99,22 @@ async def read_form(request: Request, limits: Limits, *, ignore_other_files: boo
         for name in IMAGE_PARTS:
             if name in fields:
                 raise MissingImage(f"{name} came as text; send it as a file part (curl: -F {name}=@PHOTO).")
-        others = {} if ignore_other_files else _once(item for item in files if item[0] not in IMAGE_PARTS)
+        photos = [part for name, part in files if name in IMAGE_PARTS]
+        if photo_only:
+            photo = _only_photo(photos)
+            return Body(_within(await photo.read(), limits), photo.filename or "", None, fields)
+        others = _once(item for item in files if item[0] not in IMAGE_PARTS)
         background = others.pop("background_file", None)
         for name in others:
             raise OptionError(
                 f"{name[:80]} is not a file part here; allowed are file and background_file.", field=name[:80]
             )
-        photo = _only_photo([part for name, part in files if name in IMAGE_PARTS])
-        return Body(
-            photo=_within(await photo.read(), limits),
-            file_name=photo.filename or "",
-            background=await background.read() if background else None,
-            fields=fields,
-        )
+        body = _named(fields, limits, uploads=len(photos))
+        if background:
+            body = replace(body, background=await background.read())
+        if photos:
+            body = replace(body, photo=_within(await photos[0].read(), limits), file_name=photos[0].filename or "")
+        return body
     finally:
         await form.close()
 
@@ -127,7 +139,7 @@ def _only_photo(photos: list[UploadFile]) -> UploadFile:
 def _raw(data: bytes, fields: dict[str, Any], limits: Limits) -> Body:
     if not data:
         raise MissingImage("The body is empty; send a photo's bytes.")
-    return Body(photo=_within(data, limits), fields=fields)
+    return replace(_named(fields, limits, uploads=1), photo=_within(data, limits))
 
 
 def _within(photo: bytes, limits: Limits) -> bytes:
@@ -148,13 +160,13 @@ def _once(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 def _json_object(data: bytes) -> dict[str, Any]:
     if not data:
-        raise MissingImage("The body is empty; send a JSON object with image_base64.")
+        raise MissingImage("The body is empty; send a JSON object with image_url, image_base64 or result_id.")
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
-        raise InvalidBody("The body is not valid JSON; send one flat object with image_base64.") from None
+        raise InvalidBody("The body is not valid JSON; send one flat object.") from None
     if not isinstance(value, dict):
-        raise InvalidBody("The JSON body is not an object; send one flat object with image_base64.")
+        raise InvalidBody("The JSON body is not an object; send one flat object with the photo and the options.")
     return value
 
 
@@ -169,20 +181,13 @@ def _urlencoded(data: bytes, limits: Limits) -> dict[str, Any]:
     return _once(pairs)
 
 
-def _flat(fields: dict[str, Any], limits: Limits) -> Body:
-    text = fields.pop("image_base64", None)
-    if text is None or text == "":
-        raise MissingImage("No photo came; send its bytes as image_base64, or as a multipart form's part 'file'.")
-    if not isinstance(text, str):
-        raise InvalidBody("image_base64 is not text; send base64.")
-    return Body(photo=_decode_base64(text, limits), fields=fields)
-
-
-def _decode_base64(text: str, limits: Limits) -> bytes:
-    """Bytes of base64 in either alphabet, with or without padding, line breaks and a `data:` prefix."""
-    plain = re.sub(r"\s+", "", _DATA_URL.sub("", text, count=1)).replace("-", "+").replace("_", "/").rstrip("=")
-    try:
-        data = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidBody("image_base64 is not base64.") from None
-    return _within(data, limits)
+def _named(fields: dict[str, Any], limits: Limits, uploads: int = 0) -> Body:
+    """A body of fields that name its pictures, but for the photos that came as `uploads`; base64 is decoded."""
+    source, rest = take_source(fields, uploads)
+    background_url = rest.pop("background_url", None) or None
+    if background_url is not None and not isinstance(background_url, str):
+        raise OptionError("background_url is not text; send a URL.", field="background_url")
+    photo = b""
+    if source is not None and source.kind == "image_base64":
+        photo, source = decode_base64(source.text, limits.body_bytes), None
+    return Body(photo=photo, fields=rest, source=source, background_url=background_url)

@@ -19,6 +19,7 @@ from deployments.ingress import scrape
 from deployments.ingress.admission import Admission
 from deployments.ingress.api import build_api
 from mattehorn import telemetry
+from mattehorn.fetch.fetch import Fetcher
 from mattehorn.settings import Settings
 from mattehorn.store import open_store
 
@@ -40,6 +41,7 @@ class Ingress:
         self.settings, self._compose = settings, compose
         self.store = open_store(settings.store)
         self.admission = Admission(settings.limits.requests_in_flight, settings.limits.work_s)
+        self.fetcher = Fetcher.of(settings)
         self._app_name = serve.get_replica_context().app_name
         self._readiness: tuple[float, Readiness] = (0.0, Readiness(False))
         self._was_ready = False  # the first 200 waits for every replica; later ones come and go

@@ -11,6 +11,7 @@ from deployments.ingress.admission import Admission
 from deployments.ingress.bodies import Body
 from deployments.ingress.middleware import REQUEST_ID
 from mattehorn import telemetry
+from mattehorn.fetch.fetch import Fetcher
 from mattehorn.models.zoo import find_card, require_running
 from mattehorn.options import Options
 from mattehorn.settings import Settings
@@ -23,6 +24,7 @@ class Service(Protocol):
     settings: Settings
     store: Store
     admission: Admission
+    fetcher: Fetcher
 
     async def cut_out(self, job: Job) -> Answer: ...
     async def readiness(self) -> Readiness: ...
@@ -34,15 +36,20 @@ def require_model(name: str, settings: Settings) -> None:
     require_running(name, find_card(settings.model, settings.model_dir))
 
 
-def job_for(body: Body, options: Options, settings: Settings) -> Job:
-    """The job that goes to compose; its clock starts when the body is here."""
+def work_ends(settings: Settings) -> float:
+    """The Unix time by which a request is answered whose body is here now, fetching included."""
+    return time.time() + settings.limits.work_s
+
+
+def job_for(body: Body, options: Options, deadline: float) -> Job:
+    """The job that goes to compose, to be done by the Unix time `deadline`."""
     file_name = body.file_name.encode("utf-8", "replace").decode()  # a charset like UTF-7 may bring half surrogates
     stem = PurePath(file_name.replace("\\", "/")).stem[:200]
     return Job(
         photo=body.photo,
         options=options,
         request_id=REQUEST_ID.get(),
-        deadline=time.time() + settings.limits.work_s,
+        deadline=deadline,
         name=stem or "photo",
         background=body.background,
     )

@@ -16,12 +16,13 @@ DESCRIPTION = (
 )
 _BINARY = {"type": "string", "format": "binary"}
 _STATUSES = {
-    400: "no or several photos, or an unreadable body",
+    400: "no or several photos, an unreadable body, or a URL that is not allowed",
+    404: "no stored result with this id, or without its photo",
     406: "nothing that Accept allows can be given",
     408: "the upload took too long",
     413: "too many bytes or pixels",
     415: "a type that is not a picture we read",
-    422: "a bad option, a corrupt picture, or no foreground",
+    422: "a bad option, a corrupt picture, no foreground, or a URL whose server gave no picture",
     429: "at the limit; see Retry-After",
     503: "not available; see Retry-After",
     504: "not done in time",
@@ -40,6 +41,7 @@ PICTURE: dict[int | str, dict[str, Any]] = {
     },
     **ERRORS,
 }
+UPLOADED = {status: entry for status, entry in PICTURE.items() if status != 404}  # where no field names a result
 
 
 def _option_properties() -> dict[str, Any]:
@@ -52,18 +54,28 @@ def _option_properties() -> dict[str, Any]:
     return properties
 
 
+def _text(description: str) -> dict[str, Any]:
+    return {"type": "string", "description": description, "default": "", "example": ""}
+
+
 def mattes() -> dict[str, Any]:
     """The request body of POST /v1/mattes in its four forms."""
     options = _option_properties()
     file = {**_BINARY, "description": "the photo: jpg, png, webp, bmp, tiff, gif, heic, avif"}
     background = {**_BINARY, "description": "a background picture, for a composite"}
-    text = {"type": "string", "description": "the photo as base64, with or without a data: prefix"}
+    named = {
+        "image_url": _text("an http:// or https:// address that the service fetches the photo from"),
+        "image_base64": _text("the photo as base64, with or without a data: prefix"),
+        "result_id": _text("an earlier result that was made with store_source=true: its photo again"),
+    }
+    options = {"background_url": _text("a background picture, by its http:// or https:// address"), **options}
+    one = "Exactly one photo: "
     form = {
         "type": "object",
-        "required": ["file"],
-        "properties": {"file": file, "background_file": background, **options},
+        "description": f"{one}file, {', '.join(named)}.",
+        "properties": {"file": file, **named, "background_file": background, **options},
     }
-    flat = {"type": "object", "required": ["image_base64"], "properties": {"image_base64": text, **options}}
+    flat = {"type": "object", "description": f"{one}{', '.join(named)}.", "properties": {**named, **options}}
     content = {
         "multipart/form-data": {"schema": form},
         "application/json": {"schema": flat},

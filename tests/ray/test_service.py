@@ -25,6 +25,7 @@ from tests.ray.load import photo, wait_for_sample
 from tests.ray.running import ROOT, Running, running
 from tests.s3.conftest import SetKeys, settings_for
 from tests.s3.swift import S3Server
+from tests.sites import ENDLESS, Site, site
 from tests.system_parts import find_tool
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -35,11 +36,20 @@ COFFEE = ROOT / "tests/photos/coffee.jpg"
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, swift_s3: S3Server) -> Iterator[Running]:
+def shop() -> Iterator[Site]:
+    """A web site that the service may fetch pictures from."""
+    pages: dict[str, bytes | str] = {"to-a-file": "file:///etc/passwd", "endless": ENDLESS}
+    with site(photo(3), **pages) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, swift_s3: S3Server, shop: Site) -> Iterator[Running]:
     """The fake model over a results store in Swift."""
     place = settings_for(swift_s3, prefix="interactive").model_dump(exclude_defaults=True)
     pairs = [f"store.{name}={value}" for name, value in place.items()]
     pairs += ["model=fake", "bulk.uploads_kept_s=0"]  # the latter so that a look at uploads comes every 10 s
+    pairs += [f'url_allow=["{shop.place}"]']
     with running(tmp_path_factory.mktemp("service"), *pairs, environment=keys(swift_s3)) as started:
         yield started
 
@@ -119,6 +129,27 @@ BAD = [
 def test_a_bad_picture_gets_its_own_answer(service: Running, data: bytes, status: int, code: str) -> None:
     answer = httpx.post(f"{service.url}/v1/mattes", files={"file": ("p.jpg", data)}, timeout=60)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
+def test_a_photo_is_fetched_by_its_url_and_nothing_but_a_photo_in_public(service: Running, shop: Site) -> None:
+    def named(url: str) -> httpx.Response:
+        return httpx.post(f"{service.url}/v1/mattes", json={"image_url": url}, timeout=60)
+
+    sent = httpx.post(f"{service.url}/v1/mattes", files={"file": ("cup.jpg", photo(3))}, timeout=60)
+    fetched = named(shop.url("/cup.jpg"))
+    assert fetched.status_code == 200, fetched.text
+    assert fetched.content == sent.content
+    assert fetched.headers["Server-Timing"].startswith("fetch;dur=")
+    assert fetched.headers["Content-Disposition"] == sent.headers["Content-Disposition"]
+    for url, status, code in (
+        ("http://169.254.169.254/latest/meta-data/", 400, "url_not_allowed"),
+        (service.url, 400, "url_not_allowed"),
+        (shop.url("/to-a-file"), 400, "url_not_allowed"),
+        (shop.url("/endless"), 413, "body_too_large"),
+    ):
+        refused = named(url)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (status, code), url
+    assert shop.broken_off.wait(60)
 
 
 def test_an_announced_huge_upload_is_refused_before_a_byte_of_it(service: Running) -> None:

@@ -1,0 +1,95 @@
+"""The pictures that a request names instead of sending them: by URL, or as an earlier result's source.
+
+What it is not: it decides no address and speaks no HTTP (mattehorn/fetch/), and reads no body (bodies.py). Called by
+api.py within the admission, so that a picture by URL takes a place like any other, and goes to compose like any other.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import PurePath
+
+from starlette.concurrency import run_in_threadpool
+
+from deployments.calls import Answer
+from deployments.ingress.bodies import Body
+from deployments.ingress.jobs import Service
+from deployments.ingress.middleware import REQUEST_ID
+from deployments.ingress.streams import Slots
+from mattehorn.errors import UrlNotAllowed
+from mattehorn.fetch.fetch import Fetched
+from mattehorn.results import load_result, load_source
+from mattehorn.telemetry import Stages
+
+
+class Sources:
+    """Brings what a body names. One per replica."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        # half of the places, so that callers whose URLs lead to slow servers do not keep photos that are sent out
+        self._fetches = Slots(max(1, service.settings.limits.requests_in_flight // 2), "pictures by URL")
+
+    async def fill(self, body: Body, deadline: float) -> Body:
+        """`body` with the bytes of the photo and the background that it names, and the photo's file name.
+
+        Raises ResultNotFound, UrlNotAllowed, FetchFailed, BodyTooLarge, Overloaded. No fetch goes on after the Unix
+        time `deadline`.
+        """
+        source, background_url = body.source, body.background_url
+        if source is not None and source.kind == "image_url":
+            _refuse_s3("image_url", source.text)
+        if background_url is not None:
+            _refuse_s3("background_url", background_url)
+        if source is not None and source.kind == "result_id":
+            photo, file_name = await run_in_threadpool(self._kept, source.text)
+            body = replace(body, photo=photo, file_name=file_name, source=None)
+        if body.source is None and background_url is None:
+            return body
+        stages = Stages()
+        with self._fetches.held():
+            try:
+                with stages.timed("fetch"):  # one after the other: a request holds one connection
+                    if body.source is not None:
+                        photo_at = await self._fetch(body.source.text, "image_url", deadline)
+                        body = replace(body, photo=photo_at.data, file_name=photo_at.file_name, source=None)
+                    if background_url is not None:
+                        behind = await self._fetch(background_url, "background_url", deadline)
+                        body = replace(body, background=behind.data, background_url=None)
+            finally:
+                stages.report()
+        return replace(body, fetch_ms=stages.ms["fetch"])
+
+    async def _fetch(self, url: str, field: str, deadline: float) -> Fetched:
+        return await self._service.fetcher.fetch(
+            url,
+            field=field,
+            max_bytes=self._service.settings.limits.body_bytes,
+            within_s=max(0.0, deadline - time.time()),
+            request_id=REQUEST_ID.get(),
+        )
+
+    def _kept(self, result_id: str) -> tuple[bytes, str]:
+        """The photo that a stored result was made of, and its file name. Raises ResultNotFound."""
+        stored = load_result(self._service.store, result_id)
+        data = load_source(self._service.store, stored)
+        return data, f"{stored.name or 'photo'}{PurePath(stored.source_key or '').suffix}"
+
+
+def with_fetch(answer: Answer, fetch_ms: float | None) -> Answer:
+    """`answer`, whose stage times begin with `fetch` where something was fetched."""
+    if fetch_ms is None:
+        return answer
+    result = answer.result
+    return replace(answer, result=replace(result, timings_ms={"fetch": fetch_ms, **result.timings_ms}))
+
+
+def _refuse_s3(field: str, text: str) -> None:
+    """The fetcher refuses every other scheme; this one has another way in."""
+    if text.strip().lower().startswith("s3:"):
+        raise UrlNotAllowed(
+            f"{field} is an s3:// address, which is not fetched here; send a signed https:// address, or name photos "
+            "in a bucket as a job's input (POST /v1/jobs).",
+            field=field,
+        )
