@@ -63,8 +63,8 @@ def _seconds(text: str) -> float:
 
 def _watch(parsed: argparse.Namespace) -> int:
     from mattehorn.bulk.embedded import AHEAD, OwnModel, consumer_limits, own_queue, usual_workers
-    from mattehorn.bulk.keys import model_digest
     from mattehorn.bulk.watch import FolderWatch
+    from mattehorn.result_keys import model_digest
 
     if not parsed.source.is_dir():
         raise OptionError(f"{parsed.source} is not a folder.", field="IN_DIR")

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Self
 
-from mattehorn.bulk.keys import DEFAULT_TEMPLATE, check_bulk_template, settled_format
 from mattehorn.colour import BACKGROUND_TEMPLATES
 from mattehorn.errors import OptionError
 from mattehorn.options import Options, parse_options
 from mattehorn.presets import DOCUMENTS
+from mattehorn.result_keys import DEFAULT_TEMPLATE, check_bulk_template, settled_format
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 VERSIONS = range(1, 1_000_000)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from mattehorn.bulk.consumer import ConsumerLimits
 from mattehorn.bulk.jobs import Jobs
-from mattehorn.bulk.keys import model_digest
 from mattehorn.bulk.places import Places
 from mattehorn.bulk.webhook import Webhook
 from mattehorn.bulk.worker import Route, WorkerSettings, check_routes
@@ -15,6 +14,7 @@ from mattehorn.errors import OptionError
 from mattehorn.fetch.fetch import Fetcher
 from mattehorn.queue_interface import Queue
 from mattehorn.recipe import find_recipe
+from mattehorn.result_keys import model_digest
 from mattehorn.settings import Settings
 
 _LONG_POLL_S = 5.0  # an empty SQS queue costs half a million requests a month; a stop waits for the last one

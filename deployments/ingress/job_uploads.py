@@ -20,7 +20,6 @@ from deployments.ingress.job_form import BatchParser, Part
 from deployments.ingress.jobs import require_model
 from mattehorn.bulk.job_spec import JobSpec
 from mattehorn.bulk.jobs import Jobs
-from mattehorn.bulk.keys import DEFAULT_TEMPLATE
 from mattehorn.errors import (
     InvalidBody,
     MattehornError,
@@ -30,6 +29,7 @@ from mattehorn.errors import (
     UnknownOption,
 )
 from mattehorn.recipe import find_recipe, names
+from mattehorn.result_keys import DEFAULT_TEMPLATE
 from mattehorn.settings import Settings
 from mattehorn.store_interface import DEFAULT_TYPE
 

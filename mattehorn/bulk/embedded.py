@@ -24,7 +24,6 @@ from mattehorn.alpha import to_uint8
 from mattehorn.bulk.consumer import Consumer, ConsumerLimits
 from mattehorn.bulk.job_spec import JobSpec, parse_request
 from mattehorn.bulk.jobs import Jobs
-from mattehorn.bulk.keys import model_digest
 from mattehorn.bulk.places import Places
 from mattehorn.bulk.progress import Progress
 from mattehorn.bulk.worker import Worker, WorkerSettings
@@ -35,6 +34,7 @@ from mattehorn.models.zoo import find_card, require_running
 from mattehorn.options import Options
 from mattehorn.pipeline import NO_MODEL, Result, finish, prepare
 from mattehorn.queue_interface import Queue
+from mattehorn.result_keys import model_digest
 from mattehorn.settings import Settings
 from mattehorn.sqlite_queue import SqliteQueue
 

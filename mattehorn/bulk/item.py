@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
-from mattehorn.bulk import keys
+from mattehorn import result_keys as keys
 from mattehorn.bulk.places import Place
 from mattehorn.bulk.plan import CutOut, CutOutResult, Outcome, Plan
 from mattehorn.errors import (

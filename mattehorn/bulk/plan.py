@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
-from mattehorn.bulk import keys
+from mattehorn import result_keys as keys
 from mattehorn.bulk.places import Place
 from mattehorn.events import ObjectRef
 from mattehorn.options import Options

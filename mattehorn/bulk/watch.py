@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from mattehorn import result_keys as keys
 from mattehorn.batch import EXTENSIONS
-from mattehorn.bulk import keys
 from mattehorn.bulk.consumer import Consumer, ConsumerLimits
 from mattehorn.bulk.inputs import reference
 from mattehorn.bulk.messages import ObjectWork, object_message, parse_message

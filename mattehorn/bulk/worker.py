@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 from mattehorn import telemetry
 from mattehorn.bulk.job_spec import JobSpec
 from mattehorn.bulk.jobs import Jobs
-from mattehorn.bulk.keys import needs_job
 from mattehorn.bulk.listing import list_input
 from mattehorn.bulk.messages import JobWork, Notification, ObjectWork, parse_message
 from mattehorn.bulk.patience import Border, Patience, Permit, PhotoRunner
@@ -31,6 +30,7 @@ from mattehorn.bulk.webhook import Webhook
 from mattehorn.errors import EventError, MattehornError, NotFound, OptionError
 from mattehorn.queue_interface import Message, Queue
 from mattehorn.recipe import Recipe, find_recipe
+from mattehorn.result_keys import needs_job
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import httpcore
 import httpx
@@ -26,7 +26,9 @@ from mattehorn.fetch.exchange import exchange
 from mattehorn.fetch.policy import UrlPolicy
 from mattehorn.fetch.resolve import Resolve, SystemResolver
 from mattehorn.fetch.urls import BadUrl, Url, join_url, parse_url
-from mattehorn.settings import Settings
+
+if TYPE_CHECKING:  # settings check their lists by policy.py
+    from mattehorn.settings import Settings
 
 log = logging.getLogger(__name__)
 

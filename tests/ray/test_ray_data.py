@@ -14,9 +14,9 @@ import pytest
 
 from deployments.bulk.shard_actor import ShardActor
 from mattehorn.bulk.job_results import manifest_lines
-from mattehorn.bulk.keys import model_digest
 from mattehorn.bulk.listing import list_input
 from mattehorn.cli import main
+from mattehorn.result_keys import model_digest
 from mattehorn.settings import BulkSettings, Settings, StoreSettings
 from tests.bulk_bench import POISON, Bench
 from tests.ray.load import photo

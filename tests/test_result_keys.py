@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mattehorn.bulk.keys import (
+from mattehorn.errors import ModelError, OptionError, UnknownModel
+from mattehorn.options import parse_options
+from mattehorn.pipeline import run
+from mattehorn.result_keys import (
     check_bulk_template,
     error_key,
     extension,
@@ -22,9 +25,6 @@ from mattehorn.bulk.keys import (
     settled_format,
     short_error_key,
 )
-from mattehorn.errors import ModelError, OptionError, UnknownModel
-from mattehorn.options import parse_options
-from mattehorn.pipeline import run
 from mattehorn.settings import Limits
 from mattehorn.store_interface import StoreKeyError
 
