@@ -45,6 +45,7 @@ class Job:
     name: str
     background: bytes | None = None
     lane: Lane = "interactive"
+    binary: bool = False  # alpha smoothed and cut to 0 or 1, which no native option asks for
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ _ZIP_JPEG_QUALITY = 95  # 4:4:4 from here on, so that the subject's edge keeps i
 @dataclass(frozen=True)
 class Prepared:
     """A decoded photo, and what the network shall see of it (None: its own transparency is trusted). `dpi` is what the
-    result is to state."""
+    result is to state; `binary`: alpha is cut to 0 or 1."""
 
     photo: Decoded
     options: Options
@@ -57,6 +57,7 @@ class Prepared:
     stages: Stages
     limits: Limits
     dpi: int | None
+    binary: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,13 @@ class Result:
 
 
 def prepare(
-    data: bytes, options: Options, card: ModelCard, limits: Limits, background: bytes | None = None
+    data: bytes,
+    options: Options,
+    card: ModelCard,
+    limits: Limits,
+    background: bytes | None = None,
+    *,
+    binary: bool = False,
 ) -> Prepared:
     """Decodes the photo and fits it to the network. Raises the errors of image.decode, OptionError for an empty roi and
     for an output_size above the limits."""
@@ -110,7 +117,7 @@ def prepare(
             shown = photo.rgb if options.existing_alpha == "ignore" else _on_grey(photo)
             fitted = fit(_crop(shown, roi), card.input_size, card.fit, card.restore)
     dpi = options.dpi or read_dpi(data, photo.info.format)
-    return Prepared(photo, options, fitted, roi, backdrop, stages, limits, dpi)
+    return Prepared(photo, options, fitted, roi, backdrop, stages, limits, dpi, binary)
 
 
 def finish(prepared: Prepared, network_alpha: NDArray[Any] | None) -> Result:
@@ -125,6 +132,8 @@ def finish(prepared: Prepared, network_alpha: NDArray[Any] | None) -> Result:
         # F solves I = aF + (1-a)B, which holds for what is seen in the picture: not for a matte with its edge moved,
         # nor for given transparency, whose colour is not mixed with anything
         foreground = _foreground(prepared, full)
+        if prepared.binary:
+            full = matte.binarise(full)
         full = matte.combine_with_given(
             full, photo.alpha, "ignore" if options.existing_alpha == "ignore" else "multiply"
         )

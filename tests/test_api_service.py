@@ -148,6 +148,7 @@ def test_openapi_describes_every_route_of_the_contract(client: Client) -> None:
         "/readyz",
         "/metrics",
         "/api/matting",
+        "/api/remove",
         "/remove_background",
         "/v1/jobs",
         "/v1/jobs/{job_id}",

@@ -74,7 +74,8 @@ class Compose:
             async with _until(job.deadline), self._lanes.hold(megapixels, job.lane):
                 queue_ms = (perf_counter() - waited) * 1000
                 prepared = await self._in_thread(
-                    lambda: prepare(job.photo, job.options, self._card, limits, job.background), job.lane
+                    lambda: prepare(job.photo, job.options, self._card, limits, job.background, binary=job.binary),
+                    job.lane,
                 )
                 prepared.stages.record("queue", queue_ms)
                 result = await self._matted(prepared, job)

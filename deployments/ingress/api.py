@@ -18,11 +18,13 @@ from deployments.ingress import (
     jobs_api,
     pages,
     recipes_api,
+    rembg,
     schemas,
     upload_sweep,
 )
 from deployments.ingress.bodies import Body, read_body
 from deployments.ingress.bulk_access import BulkAccess
+from deployments.ingress.cors import CorsMiddleware
 from deployments.ingress.event_gate import EventGate
 from deployments.ingress.jobs import Service, job_for, observe_total, require_model, work_ends
 from deployments.ingress.middleware import BodyLimitMiddleware, RequestMiddleware
@@ -49,12 +51,15 @@ def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # a redirect is no answer of the contract, and would send a photo twice
     )
-    errors.install(app)
+    errors.install(app, {rembg.PATH: rembg.error_response})
     app.add_middleware(BodyLimitMiddleware, limits=service.settings.limits, forms=jobs_api.FORMS)
+    app.add_middleware(CorsMiddleware, paths=[rembg.PATH])
     app.add_middleware(RequestMiddleware, serve_echoes_id=serve_echoes_id)  # the last is the outermost
-    app.include_router(mattes_router(service))
+    sources = Sources(service)
+    app.include_router(mattes_router(service, sources))
     app.include_router(results_router(service))
     app.include_router(articles.router(service))
+    app.include_router(rembg.router(service, sources))
     app.include_router(recipes_api.router())
     app.include_router(jobs_api.router(service.settings, bulk))
     app.include_router(events_api.router(EventGate(service.settings.events), bulk))
@@ -63,9 +68,8 @@ def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
     return app
 
 
-def mattes_router(service: Service) -> APIRouter:
+def mattes_router(service: Service, sources: Sources) -> APIRouter:
     router = APIRouter(tags=["mattes"])
-    sources = Sources(service)
 
     @router.post("/v1/mattes", openapi_extra=schemas.mattes(), responses=schemas.PICTURE, response_class=Response)
     async def create_matte(request: Request) -> Response:

@@ -119,6 +119,50 @@ async def read_form(request: Request, limits: Limits, *, photo_only: bool = Fals
         await form.close()
 
 
+async def read_shim_form(request: Request, limits: Limits, part: str) -> Body:
+    """A form as FastAPI's own endpoints take it: the photo is `part`, with a file name or without; of what a multipart
+    body has twice the last counts; other files are left aside. `photo` may be empty. Raises InvalidBody, BodyTooLarge,
+    UnsupportedMediaType, and OptionError for what an urlencoded body has twice."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "application/x-www-form-urlencoded":
+        return Body(b"", fields=_urlencoded(await request.body(), limits))
+    if not media_type and not await request.body():
+        return Body(b"")
+    if media_type != "multipart/form-data":
+        raise UnsupportedMediaType(f"Send multipart/form-data with the photo as the part '{part}'.")
+    # a photo without a file name is a text field to the parser; the middleware bounds the whole
+    form = await _parse_form(request, limits.model_copy(update={"field_bytes": limits.body_bytes}))
+    try:
+        photo, file_name = b"", ""
+        fields: dict[str, str] = {}
+        for name, value in form.multi_items():
+            if name != part:
+                if isinstance(value, str):
+                    fields[name] = value
+            elif isinstance(value, str):
+                photo, file_name = _sent_bytes(value), ""
+            else:
+                photo, file_name = await value.read(), value.filename or ""
+        for name, text in fields.items():
+            if len(text) > limits.field_bytes:
+                raise InvalidBody(f"{name[:80]} has {len(text)} characters; allowed are {limits.field_bytes}.")
+        return Body(_within(photo, limits), file_name, fields=fields)
+    finally:
+        await form.close()
+
+
+def _sent_bytes(text: str) -> bytes:
+    """What was sent as `text`: the parser reads UTF-8, and Latin-1 where that fails, as it does for every picture."""
+    try:
+        sent = text.encode("latin-1")
+        sent.decode("utf-8")
+    except UnicodeDecodeError:
+        return sent
+    except UnicodeEncodeError:
+        pass
+    return text.encode("utf-8", "replace")
+
+
 async def _parse_form(request: Request, limits: Limits) -> FormData:
     try:
         return await request.form(max_files=limits.files, max_fields=limits.fields, max_part_size=limits.field_bytes)

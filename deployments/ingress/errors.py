@@ -1,9 +1,11 @@
-"""One mapping from errors to the native contract's JSON (1.6). Nothing else decides a status."""
+"""One mapping from errors to the native contract's JSON (1.6). Only a path with a shape of its own has another."""
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -51,9 +53,12 @@ class SafeJson(JSONResponse):
         return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
 
 
+Shape = Callable[[MattehornError], JSONResponse]
+NATIVE: Mapping[str, Shape] = MappingProxyType({})
+
+
 def error_response(error: MattehornError) -> JSONResponse:
-    """The answer to `error`, counted by its code."""
-    telemetry.add(telemetry.ERRORS, code=error.code)
+    """The native answer to `error`."""
     body = {
         "code": error.code,
         "message": error.message,
@@ -62,18 +67,24 @@ def error_response(error: MattehornError) -> JSONResponse:
         "retry_after_s": error.retry_after_s,
         "request_id": REQUEST_ID.get(),
     }
+    return respond(error, {"error": body}, error.status)
+
+
+def respond(error: MattehornError, body: dict[str, Any], status: int) -> JSONResponse:
+    """`body` as the answer to `error`, with the headers that go with it; counted by its code."""
+    telemetry.add(telemetry.ERRORS, code=error.code)
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    if error.status == 401:
+    if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return SafeJson({"error": body}, error.status, headers)
+    return SafeJson(body, status, headers)
 
 
 class UnforeseenMiddleware:
     """Answers an error that has no handler: logged whole, told as nothing. Starlette's own place for such a handler
     is outside all middleware, where the answer would lack the request's headers."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, shapes: Mapping[str, Shape] = NATIVE) -> None:
+        self._app, self._shapes = app, shapes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -90,20 +101,24 @@ class UnforeseenMiddleware:
                 raise
             log.exception("unforeseen error", exc_info=error, extra={"request_id": REQUEST_ID.get()})
             answer = MattehornError("An internal error occurred; the request id finds it in the log.")
-            await error_response(answer)(scope, receive, send)
+            await self._shapes.get(scope["path"], error_response)(answer)(scope, receive, send)
 
 
-def install(app: FastAPI) -> None:
-    """Makes every error of `app` an answer of the contract. Called before other middleware is added around it."""
+def install(app: FastAPI, shapes: Mapping[str, Shape] = NATIVE) -> None:
+    """Makes every error of `app` an answer of the contract; `shapes` has the paths with another contract. Called before
+    other middleware is added around it."""
+
+    def shaped(request: Request, error: MattehornError) -> JSONResponse:
+        return shapes.get(request.url.path, error_response)(error)
 
     async def ours(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, MattehornError)  # registered for these only
-        return error_response(error)
+        return shaped(request, error)
 
     async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         kind = _BY_STATUS.get(error.status_code, errors.InvalidBody)
-        response = error_response(kind(_http_message(request, error)))
+        response = shaped(request, kind(_http_message(request, error)))
         response.headers.update(error.headers or {})  # Allow, with 405
         return response
 
@@ -111,16 +126,16 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
         name = str(first["loc"][-1])[:80]
-        return error_response(errors.OptionError(f"{name} is not valid: {first['msg']}; see /docs.", field=name))
+        return shaped(request, errors.OptionError(f"{name} is not valid: {first['msg']}; see /docs.", field=name))
 
     async def left(request: Request, error: Exception) -> JSONResponse:
-        return error_response(errors.InvalidBody("The client left before its body was complete."))
+        return shaped(request, errors.InvalidBody("The client left before its body was complete."))
 
     app.add_exception_handler(MattehornError, ours)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, validation)
     app.add_exception_handler(ClientDisconnect, left)
-    app.add_middleware(UnforeseenMiddleware)
+    app.add_middleware(UnforeseenMiddleware, shapes=shapes)
 
 
 def _http_message(request: Request, error: HTTPException) -> str:

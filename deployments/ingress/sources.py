@@ -31,15 +31,17 @@ class Sources:
         # half of the places, so that callers whose URLs lead to slow servers do not keep photos that are sent out
         self._fetches = Slots(max(1, service.settings.limits.requests_in_flight // 2), "pictures by URL")
 
-    async def fill(self, body: Body, deadline: float) -> Body:
+    async def fill(self, body: Body, deadline: float, *, photo_field: str = "image_url") -> Body:
         """`body` with the bytes of the photo and the background that it names, and the photo's file name.
+
+        `photo_field` is what this contract calls the photo's URL.
 
         Raises ResultNotFound, UrlNotAllowed, FetchFailed, BodyTooLarge, Overloaded. No fetch goes on after the Unix
         time `deadline`.
         """
         source, background_url = body.source, body.background_url
         if source is not None and source.kind == "image_url":
-            _refuse_s3("image_url", source.text)
+            _refuse_s3(photo_field, source.text)
         if background_url is not None:
             _refuse_s3("background_url", background_url)
         if source is not None and source.kind == "result_id":
@@ -52,7 +54,7 @@ class Sources:
             try:
                 with stages.timed("fetch"):  # one after the other: a request holds one connection
                     if body.source is not None:
-                        photo_at = await self._fetch(body.source.text, "image_url", deadline)
+                        photo_at = await self._fetch(body.source.text, photo_field, deadline)
                         body = replace(body, photo=photo_at.data, file_name=photo_at.file_name, source=None)
                     if background_url is not None:
                         behind = await self._fetch(background_url, "background_url", deadline)

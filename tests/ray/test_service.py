@@ -152,6 +152,27 @@ def test_a_photo_is_fetched_by_its_url_and_nothing_but_a_photo_in_public(service
     assert shop.broken_off.wait(60)
 
 
+def test_rembgs_own_calls_are_answered(service: Running, shop: Site) -> None:
+    fetched = httpx.get(f"{service.url}/api/remove", params={"url": shop.url("/input.png")}, timeout=60)
+    sent = httpx.post(f"{service.url}/api/remove", files={"file": ("input.jpg", photo(3))}, timeout=60)
+    for answer in (fetched, sent):
+        assert (answer.status_code, answer.headers["Content-Type"]) == (200, "image/png"), answer.text
+        assert rgba(answer.content).shape == (120, 160, 4)
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert fetched.content == sent.content
+    fields = {"om": "true", "ppm": "true", "model": "u2net"}
+    mask = httpx.post(f"{service.url}/api/remove", files={"file": ("p", photo(3))}, data=fields, timeout=60)
+    assert set(np.unique(np.asarray(Image.open(BytesIO(mask.content))))) == {0, 255}
+    assert mask.headers["X-Mattehorn-Warnings"] == "model_substituted"
+    assert mask.headers["X-Mattehorn-Model"] == "fake@1"
+    asking = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST"}
+    assert httpx.options(f"{service.url}/api/remove", headers=asking, timeout=30).status_code == 204
+    refused = httpx.post(f"{service.url}/api/remove", files={"file": ("p", photo(3)[:900])}, timeout=60)
+    assert (refused.status_code, set(refused.json())) == (400, {"detail"})
+    docs = httpx.get(f"{service.url}/api", timeout=30, follow_redirects=True)
+    assert (docs.status_code, docs.url.path) == (200, "/docs")
+
+
 def test_an_announced_huge_upload_is_refused_before_a_byte_of_it(service: Running) -> None:
     with connected(service) as connection:
         connection.sendall(head("Content-Length", str(HUGE)))
