@@ -87,3 +87,10 @@ def _with_bucket(server: S3Server) -> S3Server:
         patch.setenv("NO_PROXY", "127.0.0.1,localhost")
         s3_client(settings_for(server)).create_bucket(Bucket=BUCKET)
     return server
+
+
+@pytest.fixture
+def moto(moto_s3: S3Server, set_keys: SetKeys) -> S3Server:
+    """moto, its keys in the environment."""
+    set_keys(moto_s3)
+    return moto_s3

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import secrets
 
+from mattehorn.queues import open_queue
 from mattehorn.sqs_client import sqs_client
+from mattehorn.sqs_queue import SqsQueue
 
 from .swift import S3Server
 
@@ -25,3 +27,9 @@ def made_queue(server: S3Server, *, max_receive: int | None = 3, **attributes: s
     url: str = client.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
     client.close()
     return url
+
+
+def opened(address: str, *, lease_s: float = 60) -> SqsQueue:
+    queue = open_queue(f"sqs://{address}", lease_s=lease_s, max_receive=3)
+    assert isinstance(queue, SqsQueue)
+    return queue

@@ -1,11 +1,10 @@
-"""What is SQS's own: requests and their limits (a fake client), policies, outages and queue URLs (moto, marked s3)."""
+"""What is SQS's own: requests and their limits (a fake client), policies and queue URLs (moto, marked s3)."""
 
 from __future__ import annotations
 
 import json
 import logging
 import secrets
-import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,15 +14,13 @@ from botocore.exceptions import ClientError
 
 from mattehorn import sqs_queue
 from mattehorn.errors import QueueUnavailable
-from mattehorn.ports import free_ports
 from mattehorn.queue_interface import LEASES_MOST, Depth, QueueMessageError
-from mattehorn.queues import open_queue
 from mattehorn.sqs_client import queue_address, sqs_client
 from mattehorn.sqs_queue import SqsQueue
 from mattehorn.store import s3_client
 
 from .conftest import SetKeys, settings_for
-from .sqs import made_queue
+from .sqs import made_queue, opened
 from .swift import S3Server
 
 ADDRESS = "http://127.0.0.1:1/123456789012/photos"
@@ -60,18 +57,6 @@ def raw(number: int, receipt: str = "r", sent_ms: int = 0) -> dict[str, Any]:
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqs_queue, "_SEND_PAUSES_S", (0.0, 0.0))
-
-
-@pytest.fixture
-def moto(moto_s3: S3Server, set_keys: SetKeys) -> S3Server:
-    set_keys(moto_s3)
-    return moto_s3
-
-
-def opened(address: str, *, lease_s: float = 60) -> SqsQueue:
-    queue = open_queue(f"sqs://{address}", lease_s=lease_s, max_receive=3)
-    assert isinstance(queue, SqsQueue)
-    return queue
 
 
 # requests
@@ -338,47 +323,6 @@ def test_a_body_longer_than_the_queue_takes_is_refused_for_good(moto: S3Server) 
     queue = opened(made_queue(moto, MaximumMessageSize="1024"))
     with pytest.raises(QueueMessageError, match="MaximumMessageSize"):
         queue.send_many(["x" * 2000])
-
-
-@pytest.mark.s3
-def test_a_missing_queue_is_unavailable_and_names_the_setting(moto: S3Server) -> None:
-    queue = opened(f"{moto.endpoint_url}/123456789012/none")
-    for call in (queue.depth, lambda: queue.receive(1), lambda: queue.send_many(["a"]), queue.redrive):
-        with pytest.raises(QueueUnavailable, match=r"NonExistentQueue|QueueDoesNotExist") as missing:
-            call()
-        assert "queue.url" in missing.value.message
-        assert missing.value.retry_after_s == 30
-
-
-@pytest.mark.s3
-def test_a_server_that_is_down_is_unavailable_for_now(set_keys: SetKeys) -> None:
-    server = S3Server(f"http://127.0.0.1:{free_ports(1)[0]}", "key", "secret", checks_keys=True)
-    set_keys(server)
-    queue = opened(f"{server.endpoint_url}/123456789012/photos")
-    for call in (queue.depth, lambda: queue.receive(1, wait_s=20), lambda: queue.send_many(["a"])):
-        with pytest.raises(QueueUnavailable, match="did not answer") as down:
-            call()
-        assert down.value.retry_after_s == 5
-
-
-@pytest.mark.s3
-def test_a_server_that_says_nothing_is_unavailable(set_keys: SetKeys, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        server = S3Server(f"http://127.0.0.1:{silent.getsockname()[1]}", "key", "secret", checks_keys=True)
-        set_keys(server)
-        monkeypatch.setattr("mattehorn.sqs_client.POLL_S", -9.8)  # 10 s more are for the answer
-        queue = opened(f"{server.endpoint_url}/123456789012/photos")
-        with pytest.raises(QueueUnavailable, match="did not answer"):
-            queue.receive(1)
-
-
-@pytest.mark.s3
-def test_missing_credentials_are_named(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    address = made_queue(moto)
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    with pytest.raises(QueueUnavailable, match="AWS_ACCESS_KEY_ID"):
-        opened(address).receive(1)
 
 
 def test_a_refusal_names_the_permission_and_no_secret() -> None:
