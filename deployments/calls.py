@@ -93,7 +93,7 @@ class Readiness:
 
 @dataclass(frozen=True)
 class Failures:
-    """How a callee's troubles look to Ray: given by the deployment files, which may import it."""
+    """How a callee's troubles look to Ray: failures.py has them, which may import it."""
 
     died: tuple[type[BaseException], ...] = ()
     full: tuple[type[BaseException], ...] = ()

@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mattehorn import cli_jobs
+from mattehorn import cli_jobs, cli_recipes
 from mattehorn.errors import OptionError
 
 if TYPE_CHECKING:
@@ -111,11 +111,7 @@ async def _run(watch: FolderWatch, parsed: argparse.Namespace) -> None:
 
 
 def _recipe(parsed: argparse.Namespace) -> Recipe:
-    from mattehorn.recipe import find_recipe, parse_recipe
-
-    value = cli_jobs.recipe_value(parsed.recipe)
-    recipe = find_recipe(value) if isinstance(value, str) else parse_recipe(value)
-    return recipe.with_options(cli_jobs.option_values(parsed.option))
+    return cli_recipes.chosen(parsed.recipe).with_options(cli_jobs.option_values(parsed.option))
 
 
 def _tell(outcome: Outcome, counts: Counter[str]) -> None:

@@ -17,6 +17,7 @@ MAY_IMPORT_RAY = {
     "deployments/__main__.py",
     "deployments/bulk/deployment.py",
     "deployments/bulk/ray_data.py",
+    "deployments/failures.py",  # the errors that the retry rule goes by
     "deployments/ingress/deployment.py",
     "deployments/compose/deployment.py",
     "deployments/matting/deployment.py",

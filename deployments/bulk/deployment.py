@@ -19,7 +19,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.bulk import parts
 from deployments.calls import RETRY_AFTER_S, Answer, Full, Job, call_with_retries
-from deployments.compose.deployment import FAILURES
+from deployments.failures import FAILURES
 from mattehorn import telemetry
 from mattehorn.bulk.consumer import Consumer
 from mattehorn.bulk.worker import Worker

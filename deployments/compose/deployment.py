@@ -16,15 +16,14 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
-import ray.exceptions
 from numpy.typing import NDArray
 from ray import serve
-from ray.serve.exceptions import BackPressureError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from deployments.calls import Answer, Failures, Full, Job, Lane, Pool, Prediction, call_with_retries
+from deployments.calls import Answer, Full, Job, Lane, Pool, Prediction, call_with_retries
 from deployments.compose.lanes import Lanes, full_pause_s
 from deployments.compose.permits import Permits
+from deployments.failures import FAILURES
 from mattehorn import telemetry
 from mattehorn.errors import DeadlineExceeded
 from mattehorn.image import read_header
@@ -37,8 +36,6 @@ from mattehorn.store import open_store
 from mattehorn.telemetry import Stages
 
 T = TypeVar("T")
-
-FAILURES = Failures(died=(ray.exceptions.RayActorError, ReplicaUnavailableError), full=(BackPressureError,))
 
 
 @serve.deployment(name="Compose")

@@ -10,11 +10,12 @@ import ray
 import ray.exceptions
 from fastapi import FastAPI
 from ray import serve
-from ray.serve.exceptions import BackPressureError, RayServeException, ReplicaUnavailableError
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus, DeploymentStatus
 
-from deployments.calls import Answer, Failures, Job, Pool, Readiness, call_with_retries
+from deployments.calls import Answer, Job, Pool, Readiness, call_with_retries
+from deployments.failures import FAILURES
 from deployments.ingress import scrape
 from deployments.ingress.admission import Admission
 from deployments.ingress.api import build_api
@@ -23,7 +24,6 @@ from mattehorn.fetch.fetch import Fetcher
 from mattehorn.settings import Settings
 from mattehorn.store import open_store
 
-FAILURES = Failures(died=(ray.exceptions.RayActorError, ReplicaUnavailableError), full=(BackPressureError,))
 _READY_FOR_S = 1.0  # probes of several clients share one look at the controller
 _METRICS_FOR_S = 5.0  # the agents' figures are up to 15 s old anyway
 _SCRAPE_TIMEOUT_S = 5.0  # a busy node's agent takes a second or two; one that is gone must not hold up the others
