@@ -19,7 +19,7 @@ from mattehorn import telemetry
 from mattehorn.errors import DeadlineExceeded, Overloaded, Unavailable
 from mattehorn.options import Options
 from mattehorn.pipeline import Result
-from mattehorn.results import StoredResult
+from mattehorn.store.results import StoredResult
 
 T = TypeVar("T")
 Lane = Literal["interactive", "bulk"]

@@ -12,10 +12,10 @@ from pydantic import SecretStr
 
 from deployments.bulk import parts
 from mattehorn.errors import OptionError
-from mattehorn.key_template import check_template
-from mattehorn.queues import absolute_queue_url
+from mattehorn.queue.open import absolute_queue_url
 from mattehorn.settings import Settings, apply_overrides
-from mattehorn.store import absolute_url
+from mattehorn.store.key_template import check_template
+from mattehorn.store.open import absolute_url
 
 NAME = "serve_config.yaml"
 FROM_ENVIRONMENT = "env:"  # a secret's value may be env:NAME, so that it stands in no file

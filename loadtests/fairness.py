@@ -28,7 +28,7 @@ from loadtests.report import parse_server_timing, percentile
 from loadtests.service import ServiceError, started
 from mattehorn.bulk.jobs import Jobs
 from mattehorn.bulk.places import Places
-from mattehorn.queues import open_queue
+from mattehorn.queue.open import open_queue
 from mattehorn.settings import QueueSettings, StoreSettings
 
 _JOB_PHOTOS = 5000  # of each job, which is cancelled when its block is over: more than any block lasts for

@@ -24,8 +24,8 @@ from mattehorn.bulk.places import Place, Places
 from mattehorn.bulk.worker import Worker, WorkerSettings
 from mattehorn.options import Options
 from mattehorn.quality import Quality
+from mattehorn.queue.sqlite import SqliteQueue
 from mattehorn.settings import StoreSettings
-from mattehorn.sqlite_queue import SqliteQueue
 
 _RECIPE = "transparent-web@1"
 _PHOTO_BYTES, _RESULT_BYTES = 60_000, 40_000  # a web picture and its cutout

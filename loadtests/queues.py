@@ -16,8 +16,8 @@ from contextlib import closing
 from pathlib import Path
 
 from loadtests.report import table
-from mattehorn.queue_interface import Queue
-from mattehorn.queues import open_queue
+from mattehorn.queue.interface import Queue
+from mattehorn.queue.open import open_queue
 
 _BODY = '{"mattehorn": 1, "kind": "shard", "job": "01J00000000000000000000000", "shard": 1234}'
 _LEASE = 10  # messages of one receive, as SQS has it

@@ -46,7 +46,7 @@ SIZE = (320, 240)  # pixels: the network's work is the same for any size, the re
 BAR, AIM = 0.55, 0.70  # of batch's throughput
 _FOLDER_PHOTOS = 500  # of one folder; batch runs on the first one
 _LOOK_EVERY_S = 2.0
-_MATTEHORN = (sys.executable, "-c", "import sys; from mattehorn.cli import main; sys.exit(main())")
+_MATTEHORN = (sys.executable, "-c", "import sys; from mattehorn.cli.main import main; sys.exit(main())")
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ from loadtests import photos
 from loadtests.report import table
 from mattehorn import alpha as matte
 from mattehorn.composite import Colour, lay_over
-from mattehorn.encode import encode_alpha, encode_cutout, encode_opaque
 from mattehorn.foreground import estimate_foreground, zero_hidden
-from mattehorn.image import decode
+from mattehorn.image.decode import decode
+from mattehorn.image.encode import encode_alpha, encode_cutout, encode_opaque
 from mattehorn.models.base import Model
 from mattehorn.models.registry import load_model
 from mattehorn.models.torch_model import TorchModel

@@ -23,7 +23,7 @@ from pydantic import (
 
 from mattehorn.colour import BACKGROUND_TEMPLATES, parse_colour, parse_gradient
 from mattehorn.errors import ConflictingOptions, OptionError, UnknownOption
-from mattehorn.layout_options import LayoutOptions, layout_conflicts
+from mattehorn.layout.options import LayoutOptions, layout_conflicts
 
 Output = Literal["cutout", "alpha", "composite", "zip"]
 Format = Literal["png", "webp", "jpg", "avif"]

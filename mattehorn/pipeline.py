@@ -19,20 +19,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mattehorn import alpha as matte
-from mattehorn import encode, telemetry
+from mattehorn import telemetry
 from mattehorn.colour import BACKGROUND_TEMPLATES, parse_colour, parse_gradient
 from mattehorn.composite import Background, Blur, Colour, GradientFill, Picture, Shadow, background_blur, lay_over
 from mattehorn.errors import ConflictingOptions, NoForeground
 from mattehorn.foreground import estimate_foreground, zero_hidden
-from mattehorn.image import Decoded, SourceInfo, decode
-from mattehorn.layout import Placement, check_canvas, cropped_sides, plan
-from mattehorn.layout_pixels import place_alpha, place_frame, place_subject
+from mattehorn.image import encode
+from mattehorn.image.decode import Decoded, SourceInfo, decode
+from mattehorn.image.resolution import read_dpi
+from mattehorn.layout.pixels import place_alpha, place_frame, place_subject
+from mattehorn.layout.plan import Placement, check_canvas, cropped_sides, plan
 from mattehorn.models.base import Model, ModelCard
 from mattehorn.models.zoo import DEFAULT
 from mattehorn.options import Options, parse_options
 from mattehorn.quality import Quality, assess
 from mattehorn.resize import Fitted, fit, restore_alpha
-from mattehorn.resolution import read_dpi
 from mattehorn.settings import Limits
 from mattehorn.telemetry import Stages
 

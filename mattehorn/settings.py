@@ -57,12 +57,12 @@ class StoreSettings(_Section):
     )
     key_template: str = Field(
         default="by-run",
-        description="a preset (by-run, by-sku) or a template; see mattehorn/results.py for its fields",
+        description="a preset (by-run, by-sku) or a template; see mattehorn/store/results.py for its fields",
     )
 
 
 class QueueSettings(_Section):
-    """Where bulk work waits; see mattehorn/queues.py. The fields are open_queue's arguments."""
+    """Where bulk work waits; see mattehorn/queue/open.py. The fields are open_queue's arguments."""
 
     url: str = Field(
         default="sqlite:///mattehorn-queue.db",

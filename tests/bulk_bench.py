@@ -32,10 +32,10 @@ from mattehorn.events import ObjectRef
 from mattehorn.models.fake import FakeModel
 from mattehorn.options import Options
 from mattehorn.pipeline import Result, run
-from mattehorn.recipe import Recipe, find_recipe
+from mattehorn.queue.sqlite import SqliteQueue
+from mattehorn.recipe.recipe import Recipe, find_recipe
 from mattehorn.settings import Limits, StoreSettings
-from mattehorn.sqlite_queue import SqliteQueue
-from mattehorn.store_interface import Head, OpenObject, Store
+from mattehorn.store.interface import Head, OpenObject, Store
 from mattehorn.telemetry import Metric
 
 MODEL = FakeModel()

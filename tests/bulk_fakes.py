@@ -12,7 +12,7 @@ from typing import Any
 from mattehorn.bulk.consumer import Consumer, ConsumerLimits
 from mattehorn.bulk.patience import Border
 from mattehorn.bulk.verdict import Verdict
-from mattehorn.queue_interface import DeadLetter, Depth, Message
+from mattehorn.queue.interface import DeadLetter, Depth, Message
 
 
 class CountingQueue:

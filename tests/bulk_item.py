@@ -10,10 +10,10 @@ from typing import Any
 from mattehorn.bulk.item import run_item
 from mattehorn.bulk.plan import Outcome, Plan
 from mattehorn.events import ObjectRef
-from mattehorn.local_store import LocalStore
 from mattehorn.options import Options
 from mattehorn.pipeline import Result
-from mattehorn.store_interface import Store
+from mattehorn.store.interface import Store
+from mattehorn.store.local import LocalStore
 
 from .bulk_bench import JPEG, StoreAround, event, fake_cut_out, photo, plan
 

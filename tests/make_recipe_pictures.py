@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from mattehorn.recipe import find_recipe
+from mattehorn.recipe.recipe import find_recipe
 from tests.make_layout_pictures import BLACK, CAPTION, CELL, GAP, ROOT, WHITE, Cell, drawn, photo
 
 TARGET = ROOT / "docs/images/recipes"

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from mattehorn.sqlite_queue import SqliteQueue
+from mattehorn.queue.sqlite import SqliteQueue
 
 BATCH = 2000  # so many that sending them takes longer than saying so
 

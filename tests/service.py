@@ -34,7 +34,7 @@ from mattehorn.fetch.addresses import Address
 from mattehorn.fetch.fetch import Fetcher
 from mattehorn.models.fake import CARD, FakeModel
 from mattehorn.settings import Settings
-from mattehorn.store import open_store
+from mattehorn.store.open import open_store
 
 Pixels = NDArray[np.uint8]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mattehorn.batch import Photo, Summary, find_photos, run_batch
+from mattehorn.cli.batch import Photo, Summary, find_photos, run_batch
 from mattehorn.models.fake import FakeModel
 from mattehorn.options import Options
 from mattehorn.settings import Limits

@@ -18,8 +18,8 @@ from mattehorn.bulk.verdict import Verdict
 from mattehorn.bulk.worker import WorkerSettings
 from mattehorn.options import Options
 from mattehorn.pipeline import Result
-from mattehorn.queue_interface import LEASES_MOST, Depth, Message
-from mattehorn.sqlite_queue import SqliteQueue
+from mattehorn.queue.interface import LEASES_MOST, Depth, Message
+from mattehorn.queue.sqlite import SqliteQueue
 
 from .bulk_bench import (
     RECIPE,

@@ -16,10 +16,10 @@ from mattehorn.bulk.plan import Outcome, Plan
 from mattehorn.errors import (
     StoreUnavailable,
 )
-from mattehorn.local_store import LocalStore
 from mattehorn.options import Options
 from mattehorn.pipeline import Result
-from mattehorn.store_interface import Head, OpenObject
+from mattehorn.store.interface import Head, OpenObject
+from mattehorn.store.local import LocalStore
 
 from .bulk_bench import (
     JPEG,

@@ -18,9 +18,9 @@ from mattehorn.errors import (
     StoreUnavailable,
     UnknownModel,
 )
-from mattehorn.local_store import LocalStore
 from mattehorn.options import Options
 from mattehorn.pipeline import Result
+from mattehorn.store.local import LocalStore
 
 from .bulk_bench import (
     JPEG,

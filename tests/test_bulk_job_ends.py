@@ -11,7 +11,7 @@ from mattehorn.bulk.job_results import JobRunning
 from mattehorn.errors import MattehornError, StoreUnavailable
 from mattehorn.options import Options
 from mattehorn.pipeline import Result
-from mattehorn.store_interface import Store
+from mattehorn.store.interface import Store
 from tests.bulk_bench import (
     Bench,
     StoreAround,
@@ -120,7 +120,7 @@ def test_a_listing_that_lags_ends_the_job_all_the_same(tmp_path: Path) -> None:
 
 
 def test_stores_that_are_wrapped_still_fit_the_protocol(tmp_path: Path) -> None:
-    from mattehorn.local_store import LocalStore
+    from mattehorn.store.local import LocalStore
 
     store: Store = StoreAround(LocalStore(tmp_path / "s"))
     assert store.head("a") is None

@@ -12,8 +12,8 @@ import pytest
 from mattehorn.bulk.messages import listing_message, object_message, parse_message, shard_message, webhook_message
 from mattehorn.bulk.worker import Route, check_routes
 from mattehorn.errors import EventError, OptionError
-from mattehorn.queue_interface import Depth
-from mattehorn.recipe import Recipe
+from mattehorn.queue.interface import Depth
+from mattehorn.recipe.recipe import Recipe
 
 from .bulk_bench import (
     JPEG,

@@ -13,7 +13,7 @@ from mattehorn.bulk.consumer import Consumer, ConsumerLimits
 from mattehorn.bulk.patience import Border
 from mattehorn.bulk.verdict import Verdict
 from mattehorn.errors import QueueUnavailable
-from mattehorn.queue_interface import Message
+from mattehorn.queue.interface import Message
 
 from .bulk_bench import (
     OUT,

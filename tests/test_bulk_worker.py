@@ -17,7 +17,7 @@ from mattehorn.bulk.job_results import manifest_lines
 from mattehorn.errors import Overloaded, StoreUnavailable
 from mattehorn.options import Options
 from mattehorn.pipeline import Result
-from mattehorn.queue_interface import Depth, Message
+from mattehorn.queue.interface import Depth, Message
 
 from .bulk_bench import (
     JPEG,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mattehorn.cli import main
+from mattehorn.cli.main import main
 
 SETS = Path(__file__).parents[2] / "shared" / "data" / "eval"
 # bf16 or fp32 is chosen by a timing at load: it moves a mean by less than this

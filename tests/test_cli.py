@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mattehorn import cli
-from mattehorn.cli import main
+from mattehorn.cli import main as cli
+from mattehorn.cli.main import main
 from mattehorn.models import registry
 from mattehorn.models.fake import FakeModel
 from mattehorn.models.zoo import cards
@@ -319,6 +319,8 @@ def test_serve_hands_its_arguments_and_its_signals_to_the_service(monkeypatch: p
 
 
 def test_the_command_line_needs_no_ray() -> None:
-    code = "import sys, mattehorn.cli; print('ray' in sys.modules, 'fastapi' in sys.modules, 'torch' in sys.modules)"
+    code = (
+        "import sys, mattehorn.cli.main; print('ray' in sys.modules, 'fastapi' in sys.modules, 'torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False", "False"]

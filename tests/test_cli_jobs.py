@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 
-from mattehorn import cli_jobs, cli_watch, client
+from mattehorn import client
 from mattehorn.bulk import watch
 from mattehorn.bulk.job_results import manifest_lines
-from mattehorn.cli import main
+from mattehorn.cli import jobs as cli_jobs
+from mattehorn.cli import watch as cli_watch
+from mattehorn.cli.main import main
 from mattehorn.models import registry
 from mattehorn.models.fake import FakeModel
 from tests.bulk_bench import POISON, Bench
@@ -334,7 +336,7 @@ def test_a_job_that_was_interrupted_or_killed_goes_on_at_the_second_call(
 ) -> None:
     bench.add_photos(24)
     slow = local(tmp_path, "--workers", "1", "--set", "fake.image_ms=300")
-    command = [sys.executable, "-c", "import sys; from mattehorn.cli import main; sys.exit(main())", *slow]
+    command = [sys.executable, "-c", "import sys; from mattehorn.cli.main import main; sys.exit(main())", *slow]
     with subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
     ) as child:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mattehorn.cli import main
-from mattehorn.queues import open_queue
+from mattehorn.cli.main import main
+from mattehorn.queue.open import open_queue
 
 
 @pytest.fixture

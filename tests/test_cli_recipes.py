@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mattehorn import cli
-from mattehorn.cli import main
+from mattehorn.cli import main as cli
+from mattehorn.cli.main import main
 from mattehorn.models import registry
 from mattehorn.models.fake import FakeModel
 from mattehorn.models.zoo import DEFAULT
 from mattehorn.options import Options
-from mattehorn.recipe import PRESETS, catalogue, find_recipe
+from mattehorn.recipe.recipe import PRESETS, catalogue, find_recipe
 from tests.service import encoded, photo
 
 

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from mattehorn.cli import main
+from mattehorn.cli.main import main
 from mattehorn.evaluation.compare import Comparison, compare, comparison_document, rows_of, wins
 from mattehorn.evaluation.evaluate import Entrant, Evaluation, PhotoResult
 from mattehorn.evaluation.evaluation_set import EvaluationSet, open_set

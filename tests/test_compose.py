@@ -20,8 +20,8 @@ from mattehorn import telemetry
 from mattehorn.errors import CorruptImage, DeadlineExceeded, ImageTooLarge, ModelError, Overloaded, Unavailable
 from mattehorn.options import Options
 from mattehorn.pipeline import NO_MODEL
-from mattehorn.results import load_alpha, load_image, load_result, load_source
-from mattehorn.store import open_store
+from mattehorn.store.open import open_store
+from mattehorn.store.results import load_alpha, load_image, load_result, load_source
 from tests.service import InProcessService, decoded, encoded, photo
 
 PHOTO = encoded(photo())

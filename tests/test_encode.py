@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mattehorn import encode
-from mattehorn.encode import encode_alpha, encode_cutout, encode_opaque, encode_zip
 from mattehorn.errors import ConflictingOptions, MattehornError
-from mattehorn.image import decode
+from mattehorn.image import encode
+from mattehorn.image.decode import decode
+from mattehorn.image.encode import encode_alpha, encode_cutout, encode_opaque, encode_zip
 from mattehorn.settings import Limits
 from tests import make_images as make
 

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from mattehorn.cli import main
+from mattehorn.cli.main import main
 from mattehorn.evaluation.evaluate import Entrant, document, evaluate, predict_alpha
 from mattehorn.evaluation.evaluation_set import EvaluationSetError, find_pairs, open_set, read_pair
 from mattehorn.evaluation.metrics import METRICS, spearman

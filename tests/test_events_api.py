@@ -25,7 +25,7 @@ from mattehorn.errors import Overloaded, QueueUnavailable, Unavailable
 from mattehorn.events import parse_event
 from mattehorn.events.json_body import MAX_BODY_BYTES
 from mattehorn.events.signatures import HEADER, make_signature
-from mattehorn.queue_interface import QueueMessageError
+from mattehorn.queue.interface import QueueMessageError
 from mattehorn.settings import EventSettings, Settings
 from tests.api_client import error_of
 from tests.bulk_bench import RECIPE

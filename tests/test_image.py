@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mattehorn.errors import CorruptImage, ImageTooLarge
-from mattehorn.image import Decoded, decode, read_header
+from mattehorn.image.decode import Decoded, decode, read_header
 from mattehorn.settings import Limits
 from tests import make_images as make
 
@@ -62,7 +62,7 @@ def test_the_smallest_and_the_longest_pictures_are_decoded(size: tuple[int, int]
 
 
 def test_a_picture_of_many_bands_has_no_seams(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mattehorn.image.BAND_PIXELS", 50)
+    monkeypatch.setattr("mattehorn.image.decode.BAND_PIXELS", 50)
     rgba = np.dstack([make.photo(23, 31), np.arange(23 * 31).reshape(31, 23) % 251])
     picture = decode(make.save(Image.fromarray(rgba.astype(np.uint8)), "png"), LIMITS)
     assert picture.alpha is not None

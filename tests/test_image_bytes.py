@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mattehorn.errors import CorruptImage, MissingImage, UnsupportedImage
-from mattehorn.image import decode, read_header
+from mattehorn.image.decode import decode, read_header
 from mattehorn.settings import Limits
 from tests import make_images as make
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mattehorn.encode import srgb_profile
 from mattehorn.errors import UnsupportedImage
-from mattehorn.image import decode, read_header
+from mattehorn.image.decode import decode, read_header
+from mattehorn.image.encode import srgb_profile
 from mattehorn.settings import Limits
 from tests import make_images as make
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mattehorn.errors import MattehornError
-from mattehorn.image import decode, read_header
+from mattehorn.image.decode import decode, read_header
 from mattehorn.settings import Limits
 from tests import make_images as make
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mattehorn.errors import OptionError
-from mattehorn.layout import Layout, Pair, Placement, cropped_sides, plan
+from mattehorn.layout.plan import Layout, Pair, Placement, cropped_sides, plan
 from mattehorn.options import parse_options
 from mattehorn.settings import Limits
 

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mattehorn.errors import OptionError
-from mattehorn.layout import AxisPlacement, Pair, Placement, most_pixels, plan
+from mattehorn.layout.plan import AxisPlacement, Pair, Placement, most_pixels, plan
 from mattehorn.options import Options, parse_options
 from mattehorn.settings import Limits
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from mattehorn.errors import ConflictingOptions, OptionError
-from mattehorn.layout import CENTER, END, START, Inset, Layout
-from mattehorn.layout_options import LAYOUT_FIELDS
+from mattehorn.layout.options import LAYOUT_FIELDS
+from mattehorn.layout.plan import CENTER, END, START, Inset, Layout
 from mattehorn.options import Options, parse_options
-from mattehorn.recipe import Recipe, find_recipe
+from mattehorn.recipe.recipe import Recipe, find_recipe
 
 
 def layout(**fields: Any) -> Layout:

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from mattehorn.cli import main
+from mattehorn.cli.main import main
 from mattehorn.errors import OptionError
 from mattehorn.options import Options
 from mattehorn.pipeline import Result, cut_out, prepare, run

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mattehorn import layout_pixels
 from mattehorn.alpha import bounding_box, to_uint8
 from mattehorn.errors import OptionError
-from mattehorn.layout import AxisPlacement, Placement, Span, cropped_sides, plan
-from mattehorn.layout_pixels import place_alpha, place_frame, place_subject
+from mattehorn.layout import pixels as layout_pixels
+from mattehorn.layout.pixels import place_alpha, place_frame, place_subject
+from mattehorn.layout.plan import AxisPlacement, Placement, Span, cropped_sides, plan
 from mattehorn.options import parse_options
 from mattehorn.settings import Limits
 from tests import scenes

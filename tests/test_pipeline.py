@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from mattehorn.encode import CONTENT_TYPES
 from mattehorn.errors import ConflictingOptions, ImageTooLarge, NoForeground, OptionError
+from mattehorn.image.encode import CONTENT_TYPES
 from mattehorn.models.fake import FakeModel
 from mattehorn.options import Options, parse_options
 from mattehorn.pipeline import Result, cut_out, finish, prepare, run

@@ -12,8 +12,8 @@ from mattehorn.colour import BACKGROUND_TEMPLATES
 from mattehorn.models.fake import FakeModel
 from mattehorn.options import Options, parse_options
 from mattehorn.pipeline import run
-from mattehorn.recipe import NOT_IN_BULK, PRESETS, Recipe, catalogue, find_recipe, parse_recipe
-from mattehorn.result_keys import extension
+from mattehorn.recipe.recipe import NOT_IN_BULK, PRESETS, Recipe, catalogue, find_recipe, parse_recipe
+from mattehorn.recipe.result_keys import extension
 from mattehorn.settings import Limits
 from tests.service import BACKGROUND, encoded, photo
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mattehorn.queue_interface import BODY_BYTES, Depth, Queue, QueueMessageError
-from mattehorn.queues import absolute_queue_url, open_queue
+from mattehorn.queue.interface import BODY_BYTES, Depth, Queue, QueueMessageError
+from mattehorn.queue.open import absolute_queue_url, open_queue
 from mattehorn.settings import QueueSettings
 from tests.s3.conftest import SetKeys, moto_s3, set_keys  # noqa: F401  fixtures
 from tests.s3.sqs import made_queue

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mattehorn.errors import ConflictingOptions, OptionError, UnknownOption
-from mattehorn.recipe import PRESETS, Recipe, find_recipe, parse_recipe
+from mattehorn.recipe.recipe import PRESETS, Recipe, find_recipe, parse_recipe
 
 
 def test_the_hash_is_over_canonical_json() -> None:

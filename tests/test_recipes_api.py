@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mattehorn.colour import BACKGROUND_TEMPLATES
-from mattehorn.recipe import PRESETS, catalogue, parse_recipe
+from mattehorn.recipe.recipe import PRESETS, catalogue, parse_recipe
 from tests.api_client import Client, post
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mattehorn.image_bytes import sniff
-from mattehorn.resolution import read_dpi
+from mattehorn.image.resolution import read_dpi
+from mattehorn.image.side_data import sniff
 from tests.service import encoded, photo
 
 KINDS = ["jpeg", "png", "tiff", "bmp"]

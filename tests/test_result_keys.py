@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mattehorn.errors import ModelError, OptionError, UnknownModel
 from mattehorn.options import parse_options
 from mattehorn.pipeline import run
-from mattehorn.result_keys import (
+from mattehorn.recipe.result_keys import (
     check_bulk_template,
     error_key,
     extension,
@@ -26,7 +26,7 @@ from mattehorn.result_keys import (
     short_error_key,
 )
 from mattehorn.settings import Limits
-from mattehorn.store_interface import StoreKeyError
+from mattehorn.store.interface import StoreKeyError
 
 from .bulk_bench import MODEL, photo
 

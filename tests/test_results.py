@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mattehorn.errors import MattehornError, ResultNotFound
-from mattehorn.results import (
+from mattehorn.store.open import LocalStore, check_key
+from mattehorn.store.results import (
     KEY_PRESETS,
     StoredResult,
     check_template,
@@ -25,7 +26,6 @@ from mattehorn.results import (
     render_key,
     save_result,
 )
-from mattehorn.store import LocalStore, check_key
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 123456, tzinfo=UTC)
 INFO: dict[str, Any] = {"name": "photo.jpg", "width": 3, "height": 4}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mattehorn.sqlite_queue import SqliteQueue
+from mattehorn.queue.sqlite import SqliteQueue
 
 NOBODY = 65534  # the user without rights
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from mattehorn import sqlite_file
 from mattehorn.errors import QueueUnavailable
-from mattehorn.queue_interface import LEASES_MOST, Depth
-from mattehorn.sqlite_queue import SqliteQueue
+from mattehorn.queue import sqlite_file
+from mattehorn.queue.interface import LEASES_MOST, Depth
+from mattehorn.queue.sqlite import SqliteQueue
 from tests.queue_workers import BATCH
 
 ROOT = Path(__file__).parent.parent

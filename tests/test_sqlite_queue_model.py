@@ -14,8 +14,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mattehorn.queue_interface import Depth, Message
-from mattehorn.sqlite_queue import SqliteQueue
+from mattehorn.queue.interface import Depth, Message
+from mattehorn.queue.sqlite import SqliteQueue
 
 LEASE_S = 10.0
 MAX_RECEIVE, MAX_LEASES = 2, 2

@@ -17,7 +17,7 @@ import pytest
 
 from mattehorn.errors import StoreUnavailable
 from mattehorn.settings import StoreSettings
-from mattehorn.store import (
+from mattehorn.store.open import (
     LocalStore,
     S3Store,
     StoreKeyChanged,
@@ -207,8 +207,8 @@ def test_a_secret_in_the_url_is_not_repeated(url: str) -> None:
 
 def test_the_library_loads_no_boto3_until_a_bucket_is_opened(tmp_path: Path) -> None:
     program = (
-        "import sys, mattehorn.results; from mattehorn.settings import StoreSettings; "
-        "from mattehorn.store import open_store; "
+        "import sys, mattehorn.store.results; from mattehorn.settings import StoreSettings; "
+        "from mattehorn.store.open import open_store; "
         f"open_store(StoreSettings(url='file://{tmp_path}/s')); print('boto3' in sys.modules)"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

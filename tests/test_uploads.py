@@ -14,8 +14,8 @@ from deployments.ingress.bulk_access import BulkAccess
 from deployments.ingress.upload_sweep import PAUSE_LEAST_S, PAUSE_MOST_S, UploadSweep
 from mattehorn.bulk.uploads import ORPHAN_S, born_at, remove_old_uploads
 from mattehorn.errors import StoreUnavailable
-from mattehorn.results import new_id
 from mattehorn.settings import BulkSettings
+from mattehorn.store.results import new_id
 from tests.bulk_bench import JPEG, Bench, body, photo
 from tests.bulk_http import RECIPE, Site, form, part, service_over
 

@@ -18,14 +18,14 @@ import pytest
 from mattehorn.bulk.embedded import consumer_limits, own_queue
 from mattehorn.bulk.plan import CutOut, Outcome
 from mattehorn.bulk.watch import FolderWatch, InputFolder, Settling
-from mattehorn.cli import main
+from mattehorn.cli.main import main
 from mattehorn.errors import OptionError, StoreUnavailable, Unavailable
 from mattehorn.models import registry
 from mattehorn.models.fake import FakeModel
 from mattehorn.options import Options
 from mattehorn.pipeline import Result
-from mattehorn.recipe import Recipe, find_recipe
-from mattehorn.store_interface import StoreKeyError
+from mattehorn.recipe.recipe import Recipe, find_recipe
+from mattehorn.store.interface import StoreKeyError
 from tests.bulk_bench import POISON, POISON_CODES, QUICK, fake_cut_out, photo
 from tests.service import CARD_64
 
@@ -348,7 +348,7 @@ def test_a_folder_that_is_not_there_is_a_usage_error(tmp_path: Path, capsys: pyt
 
 @pytest.fixture
 def running(folder: Folder) -> Iterator[subprocess.Popen[str]]:
-    code = "import sys; from mattehorn.cli import main; sys.exit(main())"
+    code = "import sys; from mattehorn.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", code, *arguments(folder, "--every", "0.05", "--settle", str(SETTLE_S))]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}

@@ -27,7 +27,7 @@ from mattehorn.errors import MattehornError, Overloaded
 from mattehorn.models.zoo import find_card, require_running
 from mattehorn.options import Options
 from mattehorn.pipeline import Result
-from mattehorn.queues import open_queue
+from mattehorn.queue.open import open_queue
 from mattehorn.settings import Settings
 
 log = logging.getLogger("ray.serve")

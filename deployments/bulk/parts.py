@@ -12,9 +12,9 @@ from mattehorn.bulk.webhook import Webhook
 from mattehorn.bulk.worker import Route, WorkerSettings, check_routes
 from mattehorn.errors import OptionError
 from mattehorn.fetch.fetch import Fetcher
-from mattehorn.queue_interface import Queue
-from mattehorn.recipe import find_recipe
-from mattehorn.result_keys import model_digest
+from mattehorn.queue.interface import Queue
+from mattehorn.recipe.recipe import find_recipe
+from mattehorn.recipe.result_keys import model_digest
 from mattehorn.settings import Settings
 
 _LONG_POLL_S = 5.0  # an empty SQS queue costs half a million requests a month; a stop waits for the last one

@@ -27,12 +27,12 @@ from typing import Any
 from deployments.bulk import parts
 from deployments.bulk.shard_actor import ShardActor
 from deployments.config import default_config, load_config
-from mattehorn import cli_jobs
 from mattehorn.bulk.embedded import make_or_resume, own_queue, require_own_model
 from mattehorn.bulk.jobs import Jobs
 from mattehorn.bulk.listing import list_input
 from mattehorn.bulk.progress import ENDED, Progress
-from mattehorn.cli import exit_code
+from mattehorn.cli import jobs as cli_jobs
+from mattehorn.cli.main import exit_code
 from mattehorn.errors import NotFound, OptionError, Unavailable
 from mattehorn.settings import Settings
 

@@ -26,13 +26,13 @@ from deployments.compose.permits import Permits
 from deployments.failures import FAILURES
 from mattehorn import telemetry
 from mattehorn.errors import DeadlineExceeded
-from mattehorn.image import read_header
-from mattehorn.layout import most_pixels
+from mattehorn.image.decode import read_header
+from mattehorn.layout.plan import most_pixels
 from mattehorn.models.zoo import find_card
 from mattehorn.pipeline import NO_MODEL, Prepared, Result, finish, prepare
-from mattehorn.results import StoredResult, check_template, save_result
 from mattehorn.settings import Settings
-from mattehorn.store import open_store
+from mattehorn.store.open import open_store
+from mattehorn.store.results import StoredResult, check_template, save_result
 from mattehorn.telemetry import Stages
 
 T = TypeVar("T")

@@ -30,11 +30,11 @@ from deployments.ingress.jobs import Service, job_for, observe_total, require_mo
 from deployments.ingress.middleware import BodyLimitMiddleware, RequestMiddleware
 from deployments.ingress.negotiate import Accept, parse_accept, require
 from deployments.ingress.sources import Sources, with_fetch
-from mattehorn.encode import CONTENT_TYPES
+from mattehorn.image.encode import CONTENT_TYPES
 from mattehorn.options import Options, parse_options
-from mattehorn.results import StoredResult, load_alpha, load_image, load_result, load_source
 from mattehorn.settings import Settings
-from mattehorn.store_interface import Store
+from mattehorn.store.interface import Store
+from mattehorn.store.results import StoredResult, load_alpha, load_image, load_result, load_source
 
 URL_EXPIRES_S = 3600  # a signed URL lives as long as a page stays open, not as long as a leak hurts
 

@@ -22,8 +22,8 @@ from mattehorn.bulk.jobs import Jobs
 from mattehorn.bulk.reach import require_buckets
 from mattehorn.errors import NotFound, QueueUnavailable, Unavailable
 from mattehorn.events import ObjectRef
-from mattehorn.queue_interface import REFUSED_RETRY_S, Queue
-from mattehorn.queues import open_queue
+from mattehorn.queue.interface import REFUSED_RETRY_S, Queue
+from mattehorn.queue.open import open_queue
 from mattehorn.settings import Settings
 
 log = logging.getLogger("ray.serve")

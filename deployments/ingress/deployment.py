@@ -22,7 +22,7 @@ from deployments.ingress.api import build_api
 from mattehorn import telemetry
 from mattehorn.fetch.fetch import Fetcher
 from mattehorn.settings import Settings
-from mattehorn.store import open_store
+from mattehorn.store.open import open_store
 
 _READY_FOR_S = 1.0  # probes of several clients share one look at the controller
 _METRICS_FOR_S = 5.0  # the agents' figures are up to 15 s old anyway

@@ -21,7 +21,7 @@ from mattehorn import telemetry
 from mattehorn.errors import BodyTooLarge, EventError
 from mattehorn.events import ParsedEvent, parse_event
 from mattehorn.events.json_body import MAX_BODY_BYTES, decode_object, decode_text
-from mattehorn.queue_interface import BODY_BYTES, QueueMessageError
+from mattehorn.queue.interface import BODY_BYTES, QueueMessageError
 
 ATTRIBUTES = ("id", "source", "type", "subject", "time")  # of a CloudEvent, as far as they are read
 

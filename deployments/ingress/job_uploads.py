@@ -28,10 +28,10 @@ from mattehorn.errors import (
     StoreUnavailable,
     UnknownOption,
 )
-from mattehorn.recipe import find_recipe, names
-from mattehorn.result_keys import DEFAULT_TEMPLATE
+from mattehorn.recipe.recipe import find_recipe, names
+from mattehorn.recipe.result_keys import DEFAULT_TEMPLATE
 from mattehorn.settings import Settings
-from mattehorn.store_interface import DEFAULT_TYPE
+from mattehorn.store.interface import DEFAULT_TYPE
 
 FIELDS = ("recipe", "options", "output", "webhook_url")  # of the form, besides `files`
 FLAT_TEMPLATE = "{stem}.{h}.{ext}"  # uploads have no folders of their own, and their key holds the job's id

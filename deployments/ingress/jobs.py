@@ -15,7 +15,7 @@ from mattehorn.fetch.fetch import Fetcher
 from mattehorn.models.zoo import find_card, require_running
 from mattehorn.options import Options
 from mattehorn.settings import Settings
-from mattehorn.store_interface import Store
+from mattehorn.store.interface import Store
 
 
 class Service(Protocol):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from mattehorn.encode import CONTENT_TYPES
 from mattehorn.errors import NotAcceptable
+from mattehorn.image.encode import CONTENT_TYPES
 
 _FORMATS = {content_type: name for name, content_type in CONTENT_TYPES.items() if content_type.startswith("image/")}
 _QUALITY = re.compile(r"\d{1,3}(\.\d{0,6})?|\.\d{1,6}")

@@ -1,4 +1,4 @@
-"""GET /v1/recipes: the presets and the background templates. What a recipe is, `mattehorn.recipe` says."""
+"""GET /v1/recipes: the presets and the background templates. What a recipe is, `mattehorn.recipe.recipe` says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from mattehorn.recipe import catalogue
+from mattehorn.recipe.recipe import catalogue
 
 
 def router() -> APIRouter:

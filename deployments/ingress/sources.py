@@ -19,7 +19,7 @@ from deployments.ingress.middleware import REQUEST_ID
 from deployments.ingress.streams import Slots
 from mattehorn.errors import UrlNotAllowed
 from mattehorn.fetch.fetch import Fetched
-from mattehorn.results import load_result, load_source
+from mattehorn.store.results import load_result, load_source
 from mattehorn.telemetry import Stages
 
 

@@ -20,7 +20,7 @@ from mattehorn import telemetry
 from mattehorn.bulk.patience import Border, Permit
 from mattehorn.bulk.verdict import Verdict
 from mattehorn.errors import QueueUnavailable
-from mattehorn.queue_interface import Message, Queue
+from mattehorn.queue.interface import Message, Queue
 
 log = logging.getLogger(__name__)
 

@@ -33,10 +33,10 @@ from mattehorn.models.registry import load_model
 from mattehorn.models.zoo import find_card, require_running
 from mattehorn.options import Options
 from mattehorn.pipeline import NO_MODEL, Result, finish, prepare
-from mattehorn.queue_interface import Queue
-from mattehorn.result_keys import model_digest
+from mattehorn.queue.interface import Queue
+from mattehorn.queue.sqlite import SqliteQueue
+from mattehorn.recipe.result_keys import model_digest
 from mattehorn.settings import Settings
-from mattehorn.sqlite_queue import SqliteQueue
 
 WORKERS_MOST = 4  # by default: a photo of 50 megapixels takes 600 MB while it is worked on
 AHEAD = 2  # photos being read or kept, beside those in the model's hands

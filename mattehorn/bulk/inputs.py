@@ -21,7 +21,7 @@ from urllib.parse import unquote_plus
 from mattehorn.bulk.places import Place, Places
 from mattehorn.errors import OptionError
 from mattehorn.events import ObjectRef
-from mattehorn.store_interface import Store
+from mattehorn.store.interface import Store
 
 LINE_CHARS = 64 * 2**10  # a key has 1 kB, and an inventory row a dozen short fields
 INVENTORY_BYTES = 4 * 2**20  # a manifest.json names its parts, some 200 bytes each

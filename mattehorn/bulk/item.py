@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
-from mattehorn import result_keys as keys
 from mattehorn.bulk.places import Place
 from mattehorn.bulk.plan import CutOut, CutOutResult, Outcome, Plan
 from mattehorn.errors import (
@@ -36,7 +35,8 @@ from mattehorn.errors import (
     UnsupportedImage,
 )
 from mattehorn.events import ObjectRef
-from mattehorn.store_interface import Head, Store, StoreKeyChanged, StoreKeyError, StoreKeyMissing
+from mattehorn.recipe import result_keys as keys
+from mattehorn.store.interface import Head, Store, StoreKeyChanged, StoreKeyError, StoreKeyMissing
 
 # The photo's or the recipe's own fault: the same answer tomorrow. An outage, a refused credential, a full queue or a
 # model that this service does not run (UnknownModel) is not.

@@ -18,7 +18,7 @@ from mattehorn.bulk.places import Places
 from mattehorn.bulk.progress import ENDED
 from mattehorn.bulk.state import JobState, part_name, results_name
 from mattehorn.errors import MattehornError, OptionError
-from mattehorn.store_interface import StoreKeyMissing
+from mattehorn.store.interface import StoreKeyMissing
 
 # The zip's own directory comes last and is kept till then: some 500 bytes a file. A million files are for the manifest.
 ZIP_FILES = 100_000

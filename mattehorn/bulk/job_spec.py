@@ -12,8 +12,8 @@ from typing import Any, Literal, Self
 
 from mattehorn.bulk.places import Place, Places, refuse_loop
 from mattehorn.errors import OptionError, UnknownOption
-from mattehorn.recipe import Recipe, find_recipe, parse_recipe
-from mattehorn.store_interface import StoreKeyError
+from mattehorn.recipe.recipe import Recipe, find_recipe, parse_recipe
+from mattehorn.store.interface import StoreKeyError
 
 FIELDS = ("input", "output", "recipe", "options", "webhook_url")
 INPUTS = ("keys", "prefix", "manifest")

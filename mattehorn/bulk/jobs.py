@@ -20,9 +20,9 @@ from mattehorn.bulk.places import JOBS, UPLOADS, Places
 from mattehorn.bulk.progress import ENDED, Progress, ProgressReader, final_document
 from mattehorn.bulk.state import JobState, done_name
 from mattehorn.errors import MattehornError, NotFound, OptionError
-from mattehorn.key_template import clean_stem
-from mattehorn.queue_interface import Queue
-from mattehorn.results import ID_FORM, new_id
+from mattehorn.queue.interface import Queue
+from mattehorn.store.key_template import clean_stem
+from mattehorn.store.results import ID_FORM, new_id
 
 SPECS_KEPT = 256  # specs never change
 HEADS_MOST = 16  # a listing may lag behind (Swift); so few missing shards are asked for one by one

@@ -17,8 +17,8 @@ from mattehorn.bulk.places import Place, Places
 from mattehorn.bulk.state import SHARDS_MOST, JobState, shard_name
 from mattehorn.errors import NotFound, OptionError
 from mattehorn.events import ObjectRef
-from mattehorn.queue_interface import Queue
-from mattehorn.store_interface import StoreKeyChanged, StoreKeyError, StoreKeyMissing
+from mattehorn.queue.interface import Queue
+from mattehorn.store.interface import StoreKeyChanged, StoreKeyError, StoreKeyMissing
 
 
 def list_input(

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from mattehorn.errors import OptionError
 from mattehorn.settings import StoreSettings
-from mattehorn.store import bucket_and_key, open_bucket, open_store
-from mattehorn.store_interface import Store
+from mattehorn.store.interface import Store
+from mattehorn.store.open import bucket_and_key, open_bucket, open_store
 
 JOBS = "jobs/"  # in the results store: the state of all jobs
 UPLOADS = "uploads/"  # in the results store: photos that came with a request, by job id

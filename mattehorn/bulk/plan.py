@@ -11,12 +11,12 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
-from mattehorn import result_keys as keys
 from mattehorn.bulk.places import Place
 from mattehorn.events import ObjectRef
 from mattehorn.options import Options
 from mattehorn.quality import Quality
-from mattehorn.recipe import Recipe
+from mattehorn.recipe import result_keys as keys
+from mattehorn.recipe.recipe import Recipe
 
 Status = Literal["done", "skipped", "gone", "superseded", "error", "loop"]
 SOURCE_BYTES = 100 * 2**20  # far above any photo within the pixel limit; `limits.body_bytes` is about uploads

@@ -12,7 +12,7 @@ from typing import Any
 
 from mattehorn.bulk.places import Place, Places
 from mattehorn.errors import OptionError, StoreUnavailable
-from mattehorn.store_interface import StoreKeyError
+from mattehorn.store.interface import StoreKeyError
 
 BUCKETS_MOST = 8  # of inline keys; each is a small request, while somebody waits
 PREFIX, KEYS, OUTPUT = "input.prefix", "input.keys", "output"

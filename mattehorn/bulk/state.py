@@ -21,7 +21,7 @@ from typing import Any
 
 from mattehorn.bulk.places import JOBS
 from mattehorn.errors import StoreUnavailable
-from mattehorn.store_interface import Store, StoreKeyMissing
+from mattehorn.store.interface import Store, StoreKeyMissing
 
 SHARDS_MOST = 100_000  # names have five digits, so that they list in order: 100 million photos in shards of 1000
 JSON, LINES = "application/json", "application/x-ndjson"

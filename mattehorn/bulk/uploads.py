@@ -12,7 +12,7 @@ from mattehorn.bulk.jobs import Jobs
 from mattehorn.bulk.places import UPLOADS
 from mattehorn.bulk.progress import ENDED
 from mattehorn.errors import NotFound
-from mattehorn.results import CROCKFORD, ID_FORM, TIME_CHARS
+from mattehorn.store.results import CROCKFORD, ID_FORM, TIME_CHARS
 
 ORPHAN_S = 24 * 3600.0  # of photos without a job: their request, which takes minutes, died or could not be queued
 

@@ -19,8 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from mattehorn import result_keys as keys
-from mattehorn.batch import EXTENSIONS
 from mattehorn.bulk.consumer import Consumer, ConsumerLimits
 from mattehorn.bulk.inputs import reference
 from mattehorn.bulk.messages import ObjectWork, object_message, parse_message
@@ -29,12 +27,14 @@ from mattehorn.bulk.places import Place, Places
 from mattehorn.bulk.plan import CutOut, Outcome, Plan
 from mattehorn.bulk.verdict import Verdict
 from mattehorn.bulk.worker import always
+from mattehorn.cli.batch import EXTENSIONS
 from mattehorn.errors import MattehornError, OptionError
-from mattehorn.local_store import LocalStore
-from mattehorn.queue_interface import Message, Queue
-from mattehorn.recipe import Recipe
+from mattehorn.queue.interface import Message, Queue
+from mattehorn.recipe import result_keys as keys
+from mattehorn.recipe.recipe import Recipe
 from mattehorn.settings import StoreSettings
-from mattehorn.store_interface import Store, StoreKeyError
+from mattehorn.store.interface import Store, StoreKeyError
+from mattehorn.store.local import LocalStore
 
 log = logging.getLogger(__name__)
 

@@ -28,9 +28,9 @@ from mattehorn.bulk.shard import ShardTools, ShardWork
 from mattehorn.bulk.verdict import Verdict
 from mattehorn.bulk.webhook import Webhook
 from mattehorn.errors import EventError, MattehornError, NotFound, OptionError
-from mattehorn.queue_interface import Message, Queue
-from mattehorn.recipe import Recipe, find_recipe
-from mattehorn.result_keys import needs_job
+from mattehorn.queue.interface import Message, Queue
+from mattehorn.recipe.recipe import Recipe, find_recipe
+from mattehorn.recipe.result_keys import needs_job
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mattehorn.batch import EXTENSIONS
+from mattehorn.cli.batch import EXTENSIONS
 from mattehorn.errors import MattehornError, OptionError
-from mattehorn.image import decode
+from mattehorn.image.decode import decode
 from mattehorn.settings import Limits
 
 _TRUTH_FOLDERS = ("alpha", "mask")  # where both are there, alpha says more

@@ -25,10 +25,10 @@ from moto.server import ThreadedMotoServer
 
 from mattehorn.bulk.jobs import Jobs
 from mattehorn.bulk.places import Places
-from mattehorn.queue_interface import LEASES_MOST, Queue
-from mattehorn.queues import open_queue
+from mattehorn.queue.interface import LEASES_MOST, Queue
+from mattehorn.queue.open import open_queue
 from mattehorn.settings import StoreSettings
-from mattehorn.store import s3_client
+from mattehorn.store.open import s3_client
 from tests.bulk_bench import photo
 from tests.chaos.proxy import FaultProxy
 from tests.ray.running import Running, running

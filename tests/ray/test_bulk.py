@@ -13,7 +13,7 @@ from mattehorn.bulk.inputs import reference
 from mattehorn.bulk.jobs import Jobs
 from mattehorn.bulk.messages import object_message
 from mattehorn.bulk.places import Place, Places
-from mattehorn.queues import open_queue
+from mattehorn.queue.open import open_queue
 from mattehorn.settings import QueueSettings, StoreSettings
 from tests.bulk_bench import POISON
 from tests.ray.load import photo

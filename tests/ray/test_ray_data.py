@@ -15,8 +15,8 @@ import pytest
 from deployments.bulk.shard_actor import ShardActor
 from mattehorn.bulk.job_results import manifest_lines
 from mattehorn.bulk.listing import list_input
-from mattehorn.cli import main
-from mattehorn.result_keys import model_digest
+from mattehorn.cli.main import main
+from mattehorn.recipe.result_keys import model_digest
 from mattehorn.settings import BulkSettings, Settings, StoreSettings
 from tests.bulk_bench import POISON, Bench
 from tests.ray.load import photo
@@ -140,7 +140,7 @@ def test_wrong_wishes_end_before_ray_starts(
 
 
 def test_the_command_line_hands_the_engine_its_arguments_and_its_exit_code() -> None:
-    code = "import sys; from mattehorn.cli import main; sys.exit(main())"
+    code = "import sys; from mattehorn.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "bulk", "--engine", "queue", "--recipe", "transparent-web"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WITHIN_S)
     assert done.returncode == 2

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from mattehorn.ports import free_ports
-from mattehorn.store import open_store
+from mattehorn.store.open import open_store
 from tests.bulk_http import eventually
 from tests.ray.load import photo, wait_for_sample
 from tests.ray.running import ROOT, Running, running

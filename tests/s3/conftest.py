@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from mattehorn.settings import StoreSettings
-from mattehorn.store import Store, open_store, s3_client
+from mattehorn.store.open import Store, open_store, s3_client
 
 from .swift import S3Server, running_swift, why_not
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import secrets
 
-from mattehorn.queues import open_queue
-from mattehorn.sqs_client import sqs_client
-from mattehorn.sqs_queue import SqsQueue
+from mattehorn.queue.open import open_queue
+from mattehorn.queue.sqs import SqsQueue
+from mattehorn.queue.sqs_client import sqs_client
 
 from .swift import S3Server
 

@@ -19,7 +19,7 @@ from mattehorn.bulk.places import Place, Places, refuse_loop
 from mattehorn.bulk.plan import Plan
 from mattehorn.errors import OptionError
 from mattehorn.settings import StoreSettings
-from mattehorn.store import (
+from mattehorn.store.open import (
     LocalStore,
     S3Store,
     Store,

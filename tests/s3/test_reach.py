@@ -10,7 +10,7 @@ import pytest
 
 from mattehorn.bulk.places import Places
 from mattehorn.bulk.reach import BUCKETS_MOST, require_buckets
-from mattehorn.cli import main
+from mattehorn.cli.main import main
 from mattehorn.errors import OptionError, StoreUnavailable
 from mattehorn.settings import StoreSettings
 from tests.api_client import Client, error_of

@@ -15,9 +15,8 @@ import pytest
 
 from mattehorn.errors import ResultNotFound, StoreUnavailable
 from mattehorn.ports import free_ports
-from mattehorn.results import load_alpha, load_image, load_result, load_source, save_result
 from mattehorn.settings import StoreSettings
-from mattehorn.store import (
+from mattehorn.store.open import (
     S3Store,
     Store,
     StoreKeyChanged,
@@ -26,6 +25,7 @@ from mattehorn.store import (
     open_store,
     s3_client,
 )
+from mattehorn.store.results import load_alpha, load_image, load_result, load_source, save_result
 
 from .conftest import BUCKET, SetKeys, settings_for
 from .swift import S3Server

@@ -40,7 +40,7 @@ def test_a_server_that_says_nothing_is_unavailable(set_keys: SetKeys, monkeypatc
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server = S3Server(f"http://127.0.0.1:{silent.getsockname()[1]}", "key", "secret", checks_keys=True)
         set_keys(server)
-        monkeypatch.setattr("mattehorn.sqs_client.POLL_S", -9.8)  # 10 s more are for the answer
+        monkeypatch.setattr("mattehorn.queue.sqs_client.POLL_S", -9.8)  # 10 s more are for the answer
         queue = opened(f"{server.endpoint_url}/123456789012/photos")
         with pytest.raises(QueueUnavailable, match="did not answer"):
             queue.receive(1)

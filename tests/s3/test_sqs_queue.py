@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from mattehorn import sqs_queue
 from mattehorn.errors import QueueUnavailable
-from mattehorn.queue_interface import LEASES_MOST, Depth, QueueMessageError
-from mattehorn.sqs_client import queue_address, sqs_client
-from mattehorn.sqs_queue import SqsQueue
-from mattehorn.store import s3_client
+from mattehorn.queue import sqs as sqs_queue
+from mattehorn.queue.interface import LEASES_MOST, Depth, QueueMessageError
+from mattehorn.queue.sqs import SqsQueue
+from mattehorn.queue.sqs_client import queue_address, sqs_client
+from mattehorn.store.open import s3_client
 
 from .conftest import SetKeys, settings_for
 from .sqs import made_queue, opened

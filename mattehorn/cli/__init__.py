@@ -1,0 +1,1 @@
+"""The command line: main.py parses and dispatches, every other file is one group of commands."""

@@ -1,0 +1,164 @@
+"""Recipes: a named, versioned wish for every photo of a job or a bucket, and the hash that stands for it in keys.
+
+The document is {name, version, description, options, key_template}; `options` are those of one request that make
+sense without one, `description` is for people and not part of the hash.
+What it is not: it makes no picture. Called by the recipes and jobs APIs, the command line and the bulk worker.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Self
+
+from mattehorn.colour import BACKGROUND_TEMPLATES
+from mattehorn.errors import OptionError
+from mattehorn.options import Options, parse_options
+from mattehorn.recipe.presets import DOCUMENTS
+from mattehorn.recipe.result_keys import DEFAULT_TEMPLATE, check_bulk_template, settled_format
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+VERSIONS = range(1, 1_000_000)
+# They ask for a stored copy, or shape an HTTP answer; bulk work has neither.
+NOT_IN_BULK = ("store", "store_alpha", "store_source", "inline", "include", "name")
+DESCRIPTION_CHARS = 300
+_BACKGROUNDS = ("background_color", "background_gradient", "background_template", "background_blur_px")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """`options` as given, defaults left out, so that a new option of a later version changes no hash.
+
+    Raises OptionError for a bad name, version, option, key template or description.
+    """
+
+    name: str
+    version: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    key_template: str = DEFAULT_TEMPLATE
+    description: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
+            raise OptionError(
+                f"A recipe's name has 1 to 64 small letters, digits or hyphens; got {str(self.name)[:80]!r}.",
+                field="recipe",
+            )
+        if isinstance(self.version, bool) or not isinstance(self.version, int) or self.version not in VERSIONS:
+            raise OptionError(
+                f"A recipe's version is a whole number from 1 on; got {str(self.version)[:80]}.", field="recipe"
+            )
+        unfit = next((name for name in NOT_IN_BULK if name in self.options), None)
+        if unfit is not None:
+            raise OptionError(f"{unfit} has no meaning in bulk work; leave it out of the recipe.", field=unfit)
+        given = parse_options(self.options).model_dump(exclude_unset=True)  # 90, not "90": one wish, one hash
+        object.__setattr__(self, "options", MappingProxyType(given))
+        check_bulk_template(self.key_template)
+        if len(self.description) > DESCRIPTION_CHARS or not self.description.isprintable():
+            raise OptionError(
+                f"A recipe's description is one line of at most {DESCRIPTION_CHARS} characters.", field="recipe"
+            )
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    @property
+    def hash(self) -> str:
+        """sha256 (hex) over the document as canonical JSON: sorted names, no blanks, UTF-8."""
+        text = json.dumps(self.document(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def document(self) -> dict[str, Any]:
+        """What is hashed and kept with a job: everything but the description."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "options": dict(self.options),
+            "key_template": self.key_template,
+        }
+
+    def with_options(self, options: Mapping[str, Any]) -> Self:
+        """This recipe with `options` over its own; its hash follows. Raises OptionError."""
+        sent = {name: value for name, value in options.items() if value is not None and value != ""}
+        return dataclasses.replace(self, options=self.options_under(sent)) if sent else self
+
+    def options_under(self, sent: Mapping[str, Any], *, background_file: bool = False) -> dict[str, Any]:
+        """This recipe's options with those of `sent` over them, unchecked.
+
+        A background that is sent, or lies in a file beside, takes the place of the recipe's, of whatever kind;
+        output=zip that of its format.
+        """
+        dropped = set(_BACKGROUNDS) if background_file or any(name in sent for name in _BACKGROUNDS) else set()
+        if sent.get("output") == "zip":
+            dropped.add("format")
+        return {name: value for name, value in self.options.items() if name not in dropped} | dict(sent)
+
+    def bulk_options(self) -> Options:
+        """What is asked for each photo, its format settled."""
+        return settled_format(parse_options(self.options))
+
+    def entry(self) -> dict[str, Any]:
+        """What `/v1/recipes` says of it: the options in force, defaults filled in."""
+        options = self.bulk_options()
+        values = options.model_dump(mode="json", exclude=set(NOT_IN_BULK)) | {"output": options.kind}
+        return {
+            "name": self.name,
+            "version": self.version,
+            "id": self.id,
+            "hash": self.hash,
+            "description": self.description,
+            "options": values,
+            "key_template": self.key_template,
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:  # a mapping proxy does not pickle
+        return type(self), (self.name, self.version, dict(self.options), self.key_template, self.description)
+
+
+def parse_recipe(document: object) -> Recipe:
+    """The recipe of a document. Raises OptionError for anything else, and for fields that a recipe does not have."""
+    if not isinstance(document, dict):
+        raise OptionError("A recipe is an object with name, version, options and key_template.", field="recipe")
+    if missing := [name for name in ("name", "version") if name not in document]:
+        raise OptionError(
+            f'The recipe has no {missing[0]}; write {{"name": "mine", "version": 1, "options": {{..}}}}.',
+            field="recipe",
+        )
+    known = {item.name for item in dataclasses.fields(Recipe)}
+    if unknown := sorted(str(name) for name in document if name not in known):
+        raise OptionError(f"A recipe has no {unknown[0][:80]}; it has {', '.join(sorted(known))}.", field="recipe")
+    texts = [document.get(name, "") for name in ("key_template", "description")]
+    if not isinstance(document.get("options", {}), dict) or not all(isinstance(text, str) for text in texts):
+        raise OptionError(
+            "A recipe's options are an object, its key_template and its description are text.", field="recipe"
+        )
+    return Recipe(**document)
+
+
+PRESETS = tuple(parse_recipe(document) for document in DOCUMENTS)
+
+
+def catalogue() -> dict[str, Any]:
+    """Every preset and every background template, as `GET /v1/recipes` and `mattehorn recipes --json` give them."""
+    templates = [{"name": name, "gradient": text} for name, text in BACKGROUND_TEMPLATES.items()]
+    return {"recipes": [recipe.entry() for recipe in PRESETS], "background_templates": templates}
+
+
+def names() -> str:
+    """The recipes that there are, for messages."""
+    return ", ".join(recipe.id for recipe in PRESETS)
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe called `name`, or `name@version`; without a version the newest. Raises OptionError."""
+    plain, _, version = name.partition("@")
+    found = [recipe for recipe in PRESETS if recipe.name == plain and version in ("", str(recipe.version))]
+    if not found:
+        raise OptionError(f"There is no recipe {name[:100]!r}; there are {names()}.", field="recipe")
+    return max(found, key=lambda recipe: recipe.version)
