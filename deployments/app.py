@@ -1,4 +1,4 @@
-"""The only wiring: Settings in, the application of four deployments out. serve_config.yaml imports `build_app`."""
+"""The only wiring: Settings in, the application of five deployments out. serve_config.yaml imports `build_app`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from deployments.compose.deployment import Compose
 from deployments.config import with_secrets
 from deployments.ingress.deployment import Ingress
 from deployments.matting.deployment import Matting
+from deployments.tally.deployment import Tally
 from mattehorn.settings import Settings
 
 
 def build_app(args: dict[str, Any]) -> Application:
-    """ingress -> compose -> matting, and bulk -> compose. Replica counts, resources and autoscaling come from
-    serve_config.yaml.
+    """ingress -> compose -> matting, ingress -> tally, and bulk -> compose. Replica counts, resources and
+    autoscaling come from serve_config.yaml.
 
     Raises pydantic's ValidationError, naming the key, for `args` that are no Settings.
     """
@@ -25,7 +26,8 @@ def build_app(args: dict[str, Any]) -> Application:
     # to mypy a decorated class is still a class, with no bind
     matting = Matting.bind(settings)  # type: ignore[attr-defined]
     compose = Compose.bind(settings, matting)  # type: ignore[attr-defined]
+    tally = Tally.bind(settings)  # type: ignore[attr-defined]
     # nobody calls bulk; the ingress holds its handle because an application is what its root leads to
     bulk = Bulk.bind(settings, compose) if settings.bulk.enabled else None  # type: ignore[attr-defined]
-    app: Application = Ingress.bind(settings, compose, bulk)  # type: ignore[attr-defined]
+    app: Application = Ingress.bind(settings, compose, tally, bulk)  # type: ignore[attr-defined]
     return app

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mattehorn import telemetry
+from mattehorn.access.tenant import ANONYMOUS
 from mattehorn.errors import DeadlineExceeded, Overloaded, Unavailable
 from mattehorn.options import Options
 from mattehorn.pipeline import Result
@@ -45,6 +46,7 @@ class Job:
     name: str
     background: bytes | None = None
     lane: Lane = "interactive"
+    tenant: str = ANONYMOUS.name
     binary: bool = False  # alpha smoothed and cut to 0 or 1, which no native option asks for
 
 
@@ -65,6 +67,7 @@ class Prediction:
     infer_ms: float
     batch_size: int
     model: str
+    subject: str | None = None  # what the photo shows, where the model tells
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ MattehornError                     internal               500
 │  └─ ResultNotFound               result_not_found       404
 ├─ MethodNotAllowed                method_not_allowed     405
 ├─ NotAcceptable                   not_acceptable         406
+├─ IdempotencyInProgress           idempotency_in_progress 409 with retry_after_s
 ├─ UploadTimeout                   upload_timeout         408
 ├─ BodyTooLarge                    body_too_large         413
 ├─ ImageTooLarge                   image_too_large        413
@@ -19,11 +20,15 @@ MattehornError                     internal               500
 ├─ OptionError                     invalid_option         422  one bad option; `field` says which
 │  ├─ UnknownOption                unknown_option         422
 │  ├─ ConflictingOptions           conflicting_options    422
-│  └─ UnknownModel                 unknown_model          422
+│  ├─ UnknownModel                 unknown_model          422
+│  └─ UnknownRecipe                unknown_recipe         422
 ├─ CorruptImage                    corrupt_image          422
 ├─ NoForeground                    no_foreground          422
 ├─ FetchFailed                     fetch_failed           422  a URL whose server gave no picture
+├─ IdempotencyKeyReused            idempotency_key_reused 422
 ├─ Overloaded                      overloaded             429  always with retry_after_s
+├─ RateLimited                     rate_limited           429  a tenant's minute is spent; with retry_after_s
+├─ QuotaExceeded                   quota_exceeded         429  a tenant's month is spent; with retry_after_s
 ├─ ModelLoading                    model_loading          503  with retry_after_s
 ├─ Unavailable                     unavailable            503  with retry_after_s
 │  ├─ StoreUnavailable             unavailable            503  the results store did not answer
@@ -97,6 +102,10 @@ class NotAcceptable(MattehornError):
     code, status = "not_acceptable", 406
 
 
+class IdempotencyInProgress(MattehornError):
+    code, status = "idempotency_in_progress", 409
+
+
 class UploadTimeout(MattehornError):
     code, status = "upload_timeout", 408
 
@@ -133,6 +142,14 @@ class UnknownModel(OptionError):
     code = "unknown_model"
 
 
+class UnknownRecipe(OptionError):
+    code = "unknown_recipe"
+
+
+class IdempotencyKeyReused(MattehornError):
+    code, status = "idempotency_key_reused", 422
+
+
 class CorruptImage(MattehornError):
     code, status = "corrupt_image", 422
 
@@ -147,6 +164,14 @@ class FetchFailed(MattehornError):
 
 class Overloaded(MattehornError):
     code, status = "overloaded", 429
+
+
+class RateLimited(MattehornError):
+    code, status = "rate_limited", 429
+
+
+class QuotaExceeded(MattehornError):
+    code, status = "quota_exceeded", 429
 
 
 class ModelLoading(MattehornError):

@@ -86,6 +86,7 @@ class Result:
     warnings: tuple[str, ...]
     alpha_png: bytes | None = None
     model: str = ""
+    subject: str | None = None  # what the photo shows, where a model told
     timings_ms: dict[str, float] = field(default_factory=dict)
 
     def save(self, path: str | PathLike[str]) -> None:

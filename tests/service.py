@@ -28,6 +28,7 @@ from deployments.compose.deployment import Compose
 from deployments.ingress.admission import Admission
 from deployments.ingress.api import build_api
 from deployments.matting.batcher import DrainBatcher
+from deployments.tally.book import Book
 from mattehorn import telemetry
 from mattehorn.alpha import to_uint8
 from mattehorn.fetch.addresses import Address
@@ -106,6 +107,7 @@ class InProcessService:
         self.admission = Admission(self.settings.limits.requests_in_flight, self.settings.limits.work_s)
         by = Fetcher.of(self.settings)
         self.fetcher = Fetcher(by.policy, by.limits, resolve=no_names)
+        self.tally = Book()
         self.matting = FakeMatting(self.settings.max_batch)
         self.compose = Compose.func_or_class(self.settings, self.matting)
         self.compose._card = CARD_64

@@ -21,6 +21,7 @@ MAY_IMPORT_RAY = {
     "deployments/ingress/deployment.py",
     "deployments/compose/deployment.py",
     "deployments/matting/deployment.py",
+    "deployments/tally/deployment.py",
     "mattehorn/telemetry.py",  # the Ray back end, imported when a replica asks for it
     "training/cluster.py",
     "training/worker.py",

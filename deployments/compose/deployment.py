@@ -94,7 +94,7 @@ class Compose:
         prepared.stages.record("queue", prediction.queue_ms)
         prepared.stages.record("infer", prediction.infer_ms)
         result = await self._in_thread(lambda: finish(prepared, prediction.alpha), job.lane)
-        return dataclasses.replace(result, model=prediction.model)
+        return dataclasses.replace(result, model=prediction.model, subject=prediction.subject)
 
     async def _predicted(self, pixels: NDArray[np.uint8], job: Job) -> Prediction:
         asked = 0

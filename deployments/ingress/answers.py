@@ -9,12 +9,14 @@ from urllib.parse import quote
 from fastapi import Response
 from fastapi.responses import JSONResponse
 
-from deployments.calls import Answer
 from deployments.ingress.middleware import REQUEST_ID
+from deployments.ingress.work import Served
+from mattehorn.access.budgets import Standing
 
 
-def headers(answer: Answer, name: str, total_ms: float, warnings: tuple[str, ...] = ()) -> dict[str, str]:
+def headers(served: Served, name: str, total_ms: float, warnings: tuple[str, ...] = ()) -> dict[str, str]:
     """The headers of every 200 that is a picture; `name` becomes `<name>_matte.<ext>`."""
+    answer = served.answer
     result = answer.result
     timings = {**result.timings_ms, "total": total_ms}
     found = {
@@ -34,17 +36,27 @@ def headers(answer: Answer, name: str, total_ms: float, warnings: tuple[str, ...
         found["X-Mattehorn-Warnings"] = ",".join(result.warnings + warnings)
     if answer.stored is not None:
         found["X-Mattehorn-Result-Id"] = answer.stored.id
-    return found
+    if served.cache is not None:
+        found["X-Mattehorn-Cache"] = served.cache
+    return {**found, **rate_headers(served.standing)}
 
 
-def as_bytes(answer: Answer, name: str, total_ms: float, warnings: tuple[str, ...] = ()) -> Response:
-    result = answer.result
-    return Response(result.data, headers=headers(answer, name, total_ms, warnings), media_type=result.content_type)
+def rate_headers(standing: Standing | None) -> dict[str, str]:
+    """X-RateLimit-*, in megapixel images (contract 2.5)."""
+    if standing is None:
+        return {}
+    numbers = {"Limit": standing.limit, "Remaining": standing.remaining, "Reset": standing.reset_at}
+    return {f"X-RateLimit-{name}": str(number) for name, number in numbers.items()}
 
 
-def as_json(answer: Answer, name: str, total_ms: float, url: str | None, inline: bool) -> JSONResponse:
+def as_bytes(served: Served, name: str, total_ms: float, warnings: tuple[str, ...] = ()) -> Response:
+    result = served.answer.result
+    return Response(result.data, headers=headers(served, name, total_ms, warnings), media_type=result.content_type)
+
+
+def as_json(served: Served, name: str, total_ms: float, url: str | None, inline: bool) -> JSONResponse:
     """The same answer as one JSON object; without `inline` it holds a URL in place of base64."""
-    result, stored = answer.result, answer.stored
+    result, stored = served.answer.result, served.answer.stored
     model, _, version = result.model.partition("@")
     box = dict(zip(("top", "left", "height", "width"), result.foreground_box or (), strict=False))
     document: dict[str, Any] = {
@@ -66,14 +78,15 @@ def as_json(answer: Answer, name: str, total_ms: float, url: str | None, inline:
         "timings_ms": {stage: round(ms, 1) for stage, ms in {**result.timings_ms, "total": total_ms}.items()},
         "result": {"id": stored.id, "url": url} if stored is not None else None,
         "recipe": None,
-        "cache": "miss",
+        "cache": served.cache or "miss",
         "warnings": list(result.warnings),
     }
-    return JSONResponse(document, headers=headers(answer, name, total_ms))
+    return JSONResponse(document, headers=headers(served, name, total_ms))
 
 
-def articles_json(answer: Answer, name: str, total_ms: float, warnings: tuple[str, ...]) -> JSONResponse:
+def articles_json(served: Served, name: str, total_ms: float, warnings: tuple[str, ...]) -> JSONResponse:
     """The three views of the first source article's page: result, alpha, size."""
+    answer = served.answer
     result = answer.result
     document = {
         "result": _base64(result.data),
@@ -82,7 +95,7 @@ def articles_json(answer: Answer, name: str, total_ms: float, warnings: tuple[st
         "height": result.height,
         "result_id": answer.stored.id if answer.stored else None,
     }
-    return JSONResponse(document, headers=headers(answer, name, total_ms, warnings))
+    return JSONResponse(document, headers=headers(served, name, total_ms, warnings))
 
 
 def _base64(data: bytes) -> str:

@@ -30,6 +30,7 @@ from deployments.ingress.jobs import Service, job_for, observe_total, require_mo
 from deployments.ingress.middleware import BodyLimitMiddleware, RequestMiddleware
 from deployments.ingress.negotiate import Accept, parse_accept, require
 from deployments.ingress.sources import Sources, with_fetch
+from deployments.ingress.work import Work
 from mattehorn.image.encode import CONTENT_TYPES
 from mattehorn.options import Options, parse_options
 from mattehorn.settings import Settings
@@ -55,11 +56,11 @@ def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
     app.add_middleware(BodyLimitMiddleware, limits=service.settings.limits, forms=jobs_api.FORMS)
     app.add_middleware(CorsMiddleware, paths=[rembg.PATH])
     app.add_middleware(RequestMiddleware, serve_echoes_id=serve_echoes_id)  # the last is the outermost
-    sources = Sources(service)
-    app.include_router(mattes_router(service, sources))
+    sources, work = Sources(service), Work(service)
+    app.include_router(mattes_router(service, sources, work))
     app.include_router(results_router(service))
-    app.include_router(articles.router(service))
-    app.include_router(rembg.router(service, sources))
+    app.include_router(articles.router(service, work))
+    app.include_router(rembg.router(service, sources, work))
     app.include_router(recipes_api.router())
     app.include_router(jobs_api.router(service.settings, bulk))
     app.include_router(events_api.router(EventGate(service.settings.events), bulk))
@@ -68,7 +69,7 @@ def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
     return app
 
 
-def mattes_router(service: Service, sources: Sources) -> APIRouter:
+def mattes_router(service: Service, sources: Sources, work: Work) -> APIRouter:
     router = APIRouter(tags=["mattes"])
 
     @router.post("/v1/mattes", openapi_extra=schemas.mattes(), responses=schemas.PICTURE, response_class=Response)
@@ -82,12 +83,13 @@ def mattes_router(service: Service, sources: Sources) -> APIRouter:
             options = options_for(body, accept, service.settings)
             body = await sources.fill(body, deadline)
             job = job_for(body, options, deadline)
-            answer = with_fetch(await service.cut_out(job), body.fetch_ms)
+            served = with_fetch(await work.cut_out(job), body.fetch_ms)
         total_ms = observe_total(started)
         if accept.wants_json or not options.inline:
-            url = await run_in_threadpool(result_url, service.store, answer.stored) if answer.stored else None
-            return answers.as_json(answer, options.name or job.name, total_ms, url, options.inline)
-        return answers.as_bytes(answer, options.name or job.name, total_ms)
+            stored = served.answer.stored
+            url = await run_in_threadpool(result_url, service.store, stored) if stored else None
+            return answers.as_json(served, options.name or job.name, total_ms, url, options.inline)
+        return answers.as_bytes(served, options.name or job.name, total_ms)
 
     return router
 

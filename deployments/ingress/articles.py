@@ -14,6 +14,7 @@ from deployments.ingress import answers, schemas
 from deployments.ingress.bodies import read_form
 from deployments.ingress.jobs import Service, job_for, observe_total, require_model, work_ends
 from deployments.ingress.negotiate import parse_accept
+from deployments.ingress.work import Work
 from mattehorn import telemetry
 from mattehorn.colour import parse_colour
 from mattehorn.errors import UnsupportedMediaType
@@ -29,13 +30,13 @@ _RENAMED = {
 _TRUE = ("true", "1", "yes", "on")
 
 
-def router(service: Service) -> APIRouter:
+def router(service: Service, work: Work) -> APIRouter:
     router = APIRouter(tags=["articles"])
 
     @router.post("/api/matting", openapi_extra=schemas.articles(), responses=schemas.UPLOADED, response_class=Response)
     async def matting(request: Request) -> Response:
         """RGBA PNG; with a JSON Accept the three views result, alpha and size."""
-        return await _answer(service, request, json_views=True)
+        return await _answer(service, work, request, json_views=True)
 
     @router.post(
         "/remove_background",
@@ -45,12 +46,12 @@ def router(service: Service) -> APIRouter:
     )
     async def remove_background(request: Request) -> Response:
         """RGBA PNG."""
-        return await _answer(service, request, json_views=False)
+        return await _answer(service, work, request, json_views=False)
 
     return router
 
 
-async def _answer(service: Service, request: Request, *, json_views: bool) -> Response:
+async def _answer(service: Service, work: Work, request: Request, *, json_views: bool) -> Response:
     started = time.perf_counter()
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise UnsupportedMediaType("Send multipart/form-data with the photo as the part 'image' (or 'file').")
@@ -61,11 +62,11 @@ async def _answer(service: Service, request: Request, *, json_views: bool) -> Re
         options, warnings = translate(body.fields, request.url.path, include_alpha=as_json)
         require_model(options.model, service.settings)
         job = job_for(body, options, deadline)
-        answer = await service.cut_out(job)
+        served = await work.cut_out(job)
     total_ms = observe_total(started)
     if as_json:
-        return answers.articles_json(answer, options.name or job.name, total_ms, warnings)
-    return answers.as_bytes(answer, options.name or job.name, total_ms, warnings)
+        return answers.articles_json(served, options.name or job.name, total_ms, warnings)
+    return answers.as_bytes(served, options.name or job.name, total_ms, warnings)
 
 
 def translate(fields: dict[str, str], route: str, *, include_alpha: bool) -> tuple[Options, tuple[str, ...]]:

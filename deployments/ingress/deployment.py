@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import httpx
 import ray
@@ -19,15 +21,20 @@ from deployments.failures import FAILURES
 from deployments.ingress import scrape
 from deployments.ingress.admission import Admission
 from deployments.ingress.api import build_api
+from deployments.tally.book import Tally
 from mattehorn import telemetry
+from mattehorn.access.budgets import Standing
+from mattehorn.access.tenant import Budget
 from mattehorn.fetch.fetch import Fetcher
 from mattehorn.settings import Settings
 from mattehorn.store.open import open_store
 
+T = TypeVar("T")
 _READY_FOR_S = 1.0  # probes of several clients share one look at the controller
 _METRICS_FOR_S = 5.0  # the agents' figures are up to 15 s old anyway
 _SCRAPE_TIMEOUT_S = 5.0  # a busy node's agent takes a second or two; one that is gone must not hold up the others
 _DESCRIBE_TIMEOUT_S = 5.0
+_TALLY_S = 10.0  # a call takes milliseconds; a replica that was killed is replaced in two or three seconds
 
 
 @serve.deployment(name="Ingress")
@@ -35,13 +42,20 @@ _DESCRIBE_TIMEOUT_S = 5.0
 class Ingress:
     """Speaks HTTP; sends encoded bytes to compose and nothing else."""
 
-    def __init__(self, settings: Settings, compose: DeploymentHandle, bulk: DeploymentHandle | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        compose: DeploymentHandle,
+        tally: DeploymentHandle,
+        bulk: DeploymentHandle | None = None,
+    ) -> None:
         """`bulk` is not called: the application has it because its root, this one, leads to it."""
         telemetry.use_ray()
         self.settings, self._compose = settings, compose
         self.store = open_store(settings.store)
         self.admission = Admission(settings.limits.requests_in_flight, settings.limits.work_s)
         self.fetcher = Fetcher.of(settings)
+        self.tally: Tally = TallyHandle(tally)
         self._app_name = serve.get_replica_context().app_name
         self._readiness: tuple[float, Readiness] = (0.0, Readiness(False))
         self._was_ready = False  # the first 200 waits for every replica; later ones come and go
@@ -104,6 +118,32 @@ class Ingress:
         except (TimeoutError, RayServeException, ray.exceptions.RayError):
             return Readiness(False, reasons=("Compose or Matting does not answer",))
         return Readiness(True, pool=pool)
+
+
+class TallyHandle:
+    """The tally's handle as its protocol, with the retry rule of every hop."""
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._handle = handle
+
+    async def charge(self, tenant: str, cost: int, budget: Budget) -> Standing | None:
+        return await self._ask(lambda: self._handle.charge.remote(tenant, cost, budget))
+
+    async def refund(self, tenant: str, cost: int) -> None:
+        await self._ask(lambda: self._handle.refund.remote(tenant, cost))
+
+    async def claim(self, work: str, holder: str, lease_s: float) -> bool:
+        return await self._ask(lambda: self._handle.claim.remote(work, holder, lease_s))
+
+    async def release(self, work: str, holder: str) -> None:
+        await self._ask(lambda: self._handle.release.remote(work, holder))
+
+    async def released(self, work: str, within_s: float) -> bool:
+        return await self._ask(lambda: self._handle.released.remote(work, within_s), within_s)
+
+    async def _ask(self, make: Callable[[], Awaitable[T]], more_s: float = 0.0) -> T:
+        deadline = time.time() + _TALLY_S + more_s
+        return await call_with_retries(make, FAILURES, callee="Tally", deadline=deadline)
 
 
 async def _scrape(client: httpx.AsyncClient, url: str) -> str:

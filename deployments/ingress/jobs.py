@@ -10,6 +10,8 @@ from deployments.calls import Answer, Job, Readiness
 from deployments.ingress.admission import Admission
 from deployments.ingress.bodies import Body
 from deployments.ingress.middleware import REQUEST_ID
+from deployments.ingress.tenancy import TENANT
+from deployments.tally.book import Tally
 from mattehorn import telemetry
 from mattehorn.fetch.fetch import Fetcher
 from mattehorn.models.zoo import find_card, require_running
@@ -25,6 +27,7 @@ class Service(Protocol):
     store: Store
     admission: Admission
     fetcher: Fetcher
+    tally: Tally
 
     async def cut_out(self, job: Job) -> Answer: ...
     async def readiness(self) -> Readiness: ...
@@ -52,6 +55,7 @@ def job_for(body: Body, options: Options, deadline: float) -> Job:
         deadline=deadline,
         name=stem or "photo",
         background=body.background,
+        tenant=TENANT.get().name,
     )
 
 

@@ -19,6 +19,7 @@ from deployments.ingress import answers, errors, rembg_schema
 from deployments.ingress.bodies import Body, read_shim_form
 from deployments.ingress.jobs import Service, job_for, observe_total, work_ends
 from deployments.ingress.sources import Sources, with_fetch
+from deployments.ingress.work import Work
 from mattehorn import telemetry
 from mattehorn.errors import ConflictingOptions, CorruptImage, FetchFailed, MattehornError, MissingImage, OptionError
 from mattehorn.fetch.sources import Source
@@ -81,7 +82,7 @@ class Parameters:
         return int(match[1])
 
 
-def router(service: Service, sources: Sources) -> APIRouter:
+def router(service: Service, sources: Sources, work: Work) -> APIRouter:
     router = APIRouter(tags=["rembg"])
     running = find_card(service.settings.model, service.settings.model_dir)
 
@@ -96,7 +97,7 @@ def router(service: Service, sources: Sources) -> APIRouter:
             unknown = set(sent.values) - {*rembg_schema.PARAMETERS, "url", "file"}
             telemetry.add(telemetry.IGNORED_FIELDS, len(unknown), route=PATH)
             job = replace(job_for(body, wish.options, deadline), binary=wish.binary)
-            done = with_fetch(await service.cut_out(job), body.fetch_ms)
+            done = with_fetch(await work.cut_out(job), body.fetch_ms)
         return answers.as_bytes(done, job.name, observe_total(started), wish.warnings)
 
     @router.get(PATH, openapi_extra=rembg_schema.get(), responses=rembg_schema.ANSWERS, response_class=Response)

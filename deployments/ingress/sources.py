@@ -12,11 +12,11 @@ from pathlib import PurePath
 
 from starlette.concurrency import run_in_threadpool
 
-from deployments.calls import Answer
 from deployments.ingress.bodies import Body
 from deployments.ingress.jobs import Service
 from deployments.ingress.middleware import REQUEST_ID
 from deployments.ingress.streams import Slots
+from deployments.ingress.work import Served
 from mattehorn.errors import UrlNotAllowed
 from mattehorn.fetch.fetch import Fetched
 from mattehorn.store.results import load_result, load_source
@@ -79,12 +79,13 @@ class Sources:
         return data, f"{stored.name or 'photo'}{PurePath(stored.source_key or '').suffix}"
 
 
-def with_fetch(answer: Answer, fetch_ms: float | None) -> Answer:
-    """`answer`, whose stage times begin with `fetch` where something was fetched."""
+def with_fetch(served: Served, fetch_ms: float | None) -> Served:
+    """`served`, whose stage times begin with `fetch` where something was fetched."""
     if fetch_ms is None:
-        return answer
-    result = answer.result
-    return replace(answer, result=replace(result, timings_ms={"fetch": fetch_ms, **result.timings_ms}))
+        return served
+    answer = served.answer
+    timed = replace(answer.result, timings_ms={"fetch": fetch_ms, **answer.result.timings_ms})
+    return replace(served, answer=replace(answer, result=timed))
 
 
 def _refuse_s3(field: str, text: str) -> None:

@@ -225,4 +225,10 @@ def test_what_the_config_imports_exists(path: str) -> None:
 
 
 def test_the_deployments_of_the_config_are_the_four_of_the_service() -> None:
-    assert [d["name"] for d in _base()["applications"][0]["deployments"]] == ["Ingress", "Compose", "Matting", "Bulk"]
+    assert [d["name"] for d in _base()["applications"][0]["deployments"]] == [
+        "Ingress",
+        "Compose",
+        "Matting",
+        "Tally",
+        "Bulk",
+    ]

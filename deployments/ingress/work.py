@@ -1,0 +1,63 @@
+"""Between a read body and its answer, the same for every contract: charge the tenant, then have the job done.
+
+What it is not: it knows no contract's fields and no error's shape. One per ingress replica.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from deployments.calls import Answer, Job
+from deployments.ingress.jobs import Service
+from deployments.ingress.tenancy import TENANT
+from mattehorn.access.budgets import Standing, megapixel_images
+from mattehorn.access.tenant import Budget
+from mattehorn.errors import QuotaExceeded, RateLimited
+from mattehorn.image.decode import read_header
+
+
+@dataclass(frozen=True)
+class Served:
+    """An answer and how it came about. `cache` is None where no cache was asked; `standing` where nothing limits."""
+
+    answer: Answer
+    cache: Literal["hit", "miss"] | None = None
+    standing: Standing | None = None
+
+
+class Work:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def cut_out(self, job: Job, budget: Budget | None = None) -> Served:
+        """The answer to one job of this request's tenant, within `budget` (the tenant's own where None is given).
+
+        Raises the errors of `Service.cut_out`, RateLimited and QuotaExceeded. What fails costs nothing.
+        """
+        tenant = TENANT.get()
+        allowed = tenant.budget if budget is None else budget
+        if allowed.unlimited:
+            return Served(await self._service.cut_out(job))
+        header = read_header(job.photo, self._service.settings.limits)
+        cost = megapixel_images(header.width, header.height)
+        standing = await self._service.tally.charge(tenant.name, cost, allowed)
+        if standing is not None and standing.refused:
+            raise refusal(standing, cost)
+        try:
+            return Served(await self._service.cut_out(job), standing=standing)
+        except BaseException:
+            await self._service.tally.refund(tenant.name, cost)
+            raise
+
+
+def refusal(standing: Standing, cost: int) -> RateLimited | QuotaExceeded:
+    """The error of a charge that did not fit."""
+    kind, window = (RateLimited, "minute") if standing.refused == "rate_limited" else (QuotaExceeded, "month")
+    return kind(
+        f"This photo costs {cost} megapixel images; {standing.remaining} of {standing.limit} a {window} are left. "
+        "Try again after Retry-After.",
+        retry_after_s=max(1, math.ceil(standing.retry_after_s)),
+        standing=standing,
+    )

@@ -1,0 +1,1 @@
+"""What all ingress replicas share: budgets spent, and who is at work on what."""

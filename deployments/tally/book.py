@@ -1,0 +1,41 @@
+"""The shared book as the ingress sees it: async calls over the pure counters. No Ray; deployment.py serves it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from mattehorn.access.budgets import Budgets, Standing
+from mattehorn.access.tenant import Budget
+from mattehorn.cache.claims import Claims
+
+
+class Tally(Protocol):
+    """What the ingress calls: the deployment's handle, or a Book in one process."""
+
+    async def charge(self, tenant: str, cost: int, budget: Budget) -> Standing | None: ...
+    async def refund(self, tenant: str, cost: int) -> None: ...
+    async def claim(self, work: str, holder: str, lease_s: float) -> bool: ...
+    async def release(self, work: str, holder: str) -> None: ...
+    async def released(self, work: str, within_s: float) -> bool: ...
+
+
+class Book:
+    """Budgets and claims on one event loop."""
+
+    def __init__(self) -> None:
+        self._budgets, self._claims = Budgets(), Claims()
+
+    async def charge(self, tenant: str, cost: int, budget: Budget) -> Standing | None:
+        return self._budgets.charge(tenant, cost, budget)
+
+    async def refund(self, tenant: str, cost: int) -> None:
+        self._budgets.refund(tenant, cost)
+
+    async def claim(self, work: str, holder: str, lease_s: float) -> bool:
+        return self._claims.claim(work, holder, lease_s)
+
+    async def release(self, work: str, holder: str) -> None:
+        self._claims.release(work, holder)
+
+    async def released(self, work: str, within_s: float) -> bool:
+        return await self._claims.released(work, within_s)

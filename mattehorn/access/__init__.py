@@ -1,0 +1,1 @@
+"""Who may do what, and how much of it: tenants, their keys and scopes, their budgets of megapixels."""
