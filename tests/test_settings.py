@@ -92,9 +92,9 @@ def test_the_shipped_configuration_is_valid() -> None:
 
 
 def test_host_port_and_overrides_go_into_the_configuration(tmp_path: Path) -> None:
-    path = write(tmp_path, "applications: [{args: {model: fake}}]\nhttp_options: {host: a, port: 1}\n")
+    path = write(tmp_path, "applications: [{args: {model: fake}}]\nhttp_options: {host: localhost, port: 1}\n")
     config = load_config(path, ["max_batch=8"], port=8123)
-    assert config["http_options"] == {"host": "a", "port": 8123}
+    assert config["http_options"] == {"host": "localhost", "port": 8123}
     args = config["applications"][0]["args"]
     assert (args["model"], args["max_batch"]) == ("fake", 8)
 
