@@ -24,7 +24,9 @@ from pydantic import (
 from mattehorn.colour import BACKGROUND_TEMPLATES, parse_colour, parse_gradient
 from mattehorn.errors import ConflictingOptions, OptionError, UnknownOption
 from mattehorn.layout.options import LayoutOptions, layout_conflicts
+from mattehorn.scenes import SCENES
 
+TEMPLATE_NAMES = (*BACKGROUND_TEMPLATES, *SCENES)  # gradients, and scenes with a floor
 Output = Literal["cutout", "alpha", "composite", "zip"]
 Format = Literal["png", "webp", "jpg", "avif"]
 
@@ -69,7 +71,7 @@ class PictureOptions(BaseModel):
         None,
         description="'ANGLEdeg STOP STOP ..' or 'radial STOP STOP ..'; a STOP is a colour with optional N%",
     )
-    background_template: str | None = Field(None, description="one of: " + ", ".join(BACKGROUND_TEMPLATES))
+    background_template: str | None = Field(None, description="one of: " + ", ".join(TEMPLATE_NAMES))
     background_blur_px: float | None = Field(
         None,
         ge=0.5,
@@ -126,8 +128,8 @@ class PictureOptions(BaseModel):
     @field_validator("background_template")
     @classmethod
     def _template(cls, value: str | None) -> str | None:
-        if value is not None and value not in BACKGROUND_TEMPLATES:
-            raise ValueError(f"allowed {', '.join(BACKGROUND_TEMPLATES)}")
+        if value is not None and value not in TEMPLATE_NAMES:
+            raise ValueError(f"allowed {', '.join(TEMPLATE_NAMES)}")
         return value
 
     @field_validator("roi")

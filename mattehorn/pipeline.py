@@ -21,7 +21,17 @@ from numpy.typing import NDArray
 from mattehorn import alpha as matte
 from mattehorn import telemetry
 from mattehorn.colour import BACKGROUND_TEMPLATES, parse_colour, parse_gradient
-from mattehorn.composite import Background, Blur, Colour, GradientFill, Picture, Shadow, background_blur, lay_over
+from mattehorn.composite import (
+    Background,
+    Blur,
+    Colour,
+    GradientFill,
+    Picture,
+    SceneFill,
+    Shadow,
+    background_blur,
+    lay_over,
+)
 from mattehorn.errors import ConflictingOptions, NoForeground
 from mattehorn.foreground import estimate_foreground, zero_hidden
 from mattehorn.image import encode
@@ -34,6 +44,7 @@ from mattehorn.models.zoo import DEFAULT
 from mattehorn.options import Options, parse_options
 from mattehorn.quality import Quality, assess
 from mattehorn.resize import Fitted, fit, restore_alpha
+from mattehorn.scenes import SCENES
 from mattehorn.settings import Limits
 from mattehorn.telemetry import Stages
 
@@ -336,6 +347,8 @@ def _background(prepared: Prepared) -> Background:
         return Picture(picture.rgb, picture.alpha, options.background_scaling)
     if options.background_blur_px is not None:
         return Blur(options.background_blur_px)
+    if options.background_template in SCENES:
+        return SceneFill(options.background_template)
     gradient = options.background_gradient or BACKGROUND_TEMPLATES.get(options.background_template or "")
     if gradient is not None:
         return GradientFill(parse_gradient(gradient))

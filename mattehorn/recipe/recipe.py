@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from mattehorn.colour import BACKGROUND_TEMPLATES
 from mattehorn.errors import OptionError
-from mattehorn.options import Options, parse_options
+from mattehorn.options import TEMPLATE_NAMES, Options, parse_options
 from mattehorn.recipe.presets import DOCUMENTS
 from mattehorn.recipe.result_keys import DEFAULT_TEMPLATE, check_bulk_template, settled_format
 
@@ -145,8 +145,11 @@ PRESETS = tuple(parse_recipe(document) for document in DOCUMENTS)
 
 
 def catalogue() -> dict[str, Any]:
-    """Every preset and every background template, as `GET /v1/recipes` and `mattehorn recipes --json` give them."""
-    templates = [{"name": name, "gradient": text} for name, text in BACKGROUND_TEMPLATES.items()]
+    """Every preset and background template, as `GET /v1/recipes` and `mattehorn recipes --json` give them.
+
+    A template that is a scene has null for its gradient.
+    """
+    templates = [{"name": name, "gradient": BACKGROUND_TEMPLATES.get(name)} for name in TEMPLATE_NAMES]
     return {"recipes": [recipe.entry() for recipe in PRESETS], "background_templates": templates}
 
 
