@@ -1,4 +1,4 @@
-"""Equal requests are computed and charged once: one after another, at once, across replicas, whatever dies meanwhile."""
+"""Equal requests are computed and charged once: one after another, at once, across replicas, whoever dies."""
 
 from __future__ import annotations
 

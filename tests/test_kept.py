@@ -298,7 +298,7 @@ def test_every_option_changes_the_fingerprint_but_for_how_the_answer_is_sent() -
         ({"background_color": "white"}, {"background_color": "#FFF", "output": "composite"}),
         ({"background_gradient": "90deg red blue"}, {"background_gradient": "90deg, #f00 0%, #00f 100%"}),
         ({"crop": True}, {"output_size": "cropped_subject"}),
-        ({"margin": "10%"}, {side: "0.1" for side in ("margin_top", "margin_right", "margin_bottom", "margin_left")}),
+        ({"margin": "10%"}, dict.fromkeys(("margin_top", "margin_right", "margin_bottom", "margin_left"), "0.1")),
         ({"name": "a", "sku": "b"}, {}),
     ],
 )
