@@ -76,7 +76,7 @@ def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
 def mattes_router(service: Service, sources: Sources, work: Work, idempotency: Idempotency) -> APIRouter:
     router = APIRouter(tags=["mattes"])
 
-    @router.post("/v1/mattes", openapi_extra=schemas.mattes(), responses=schemas.PICTURE, response_class=Response)
+    @router.post("/v1/mattes", openapi_extra=schemas.mattes(), responses=schemas.KEYED, response_class=Response)
     async def create_matte(request: Request) -> Response:
         """A photo in, a cutout, alpha matte, composite or zip out."""
         started = time.perf_counter()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from fastapi import Response
@@ -27,6 +28,7 @@ T = TypeVar("T")
 REPLAYED, NOT_KEPT = "Idempotency-Replayed", "idempotency_not_kept"
 RETRY_S = 2  # most photos take less
 STORE_S = 10.0  # for one look or one put: a third of the time for the work
+_THREADS = 8  # of its own: a store that hangs holds them for up to 48 s, and no other request's work
 _OWN = ("content-length", "x-request-id")  # headers that every answer makes anew
 
 
@@ -42,6 +44,7 @@ class Idempotency:
             max_bytes=settings.idempotency_max_bytes,
         )
         self._repetitions, self._turns = Repetitions(self.kept), Turns(service.tally)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="idempotency")
 
     async def once(
         self, key: str | None, body: Body, options: Options, answer: Callable[[], Awaitable[Response]]
@@ -78,22 +81,21 @@ class Idempotency:
         if is_kept(response.status_code):
             kept = _to_keep(response)
             try:
-                await _from_store(lambda: self._repetitions.keep(name, asked, kept))
+                await self._from_store(lambda: self._repetitions.keep(name, asked, kept))
             except StoreUnavailable:  # the work is done and charged: it is given, and says that it may be done twice
                 _warn(response)
         return response
 
     async def _find(self, name: str, asked: str) -> KeptResponse | None:
-        return await _from_store(lambda: self._repetitions.find(name, asked))
+        return await self._from_store(lambda: self._repetitions.find(name, asked))
 
-
-async def _from_store(call: Callable[[], T]) -> T:
-    """`call()` in a thread. Raises StoreUnavailable, also after STORE_S."""
-    try:
-        async with asyncio.timeout(STORE_S):
-            return await asyncio.to_thread(call)
-    except TimeoutError:
-        raise StoreUnavailable("The results store did not answer. Try again.", retry_after_s=RETRY_S) from None
+    async def _from_store(self, call: Callable[[], T]) -> T:
+        """`call()` in a thread. Raises StoreUnavailable, also after STORE_S."""
+        try:
+            async with asyncio.timeout(STORE_S):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        except TimeoutError:
+            raise StoreUnavailable("The results store did not answer. Try again.", retry_after_s=RETRY_S) from None
 
 
 def _fingerprint(body: Body, options: Options) -> str:
