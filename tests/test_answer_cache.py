@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from deployments.ingress import answer_cache
+from deployments.ingress.api import build_api
 from deployments.ingress.cache_sweep import AGAIN_S, PAUSE_MOST_S, KeptSweep
 from deployments.tally import turns
 from mattehorn import telemetry
@@ -497,6 +498,19 @@ def test_a_sweep_that_fails_says_so_once_and_nothing_is_kept_until_one_succeeds(
 
     run(story())
     assert len([record for record in caplog.records if "kept_not_swept" in record.message]) == 1
+
+
+@pytest.mark.parametrize("max_bytes", [0, 1000])
+def test_the_application_sweeps_both_places_while_it_lives_also_what_a_cache_left_that_is_off(
+    tmp_path: Path, max_bytes: int
+) -> None:
+    app = build_api(Pool(tmp_path, max_bytes=max_bytes))
+
+    async def story() -> int:
+        async with app.router.lifespan_context(app):
+            return len([task for task in asyncio.all_tasks() if "KeptSweep.run" in repr(task)])
+
+    assert run(story()) == 2
 
 
 # ---- over HTTP

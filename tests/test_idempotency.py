@@ -271,6 +271,13 @@ def test_without_the_tally_a_key_still_has_one_answer(tmp_path: Path) -> None:
         assert second.content == first.content
 
 
+def test_the_header_and_its_409_are_in_the_openapi_document(client: Client) -> None:
+    described = client.get("/openapi.json").json()["paths"]["/v1/mattes"]["post"]
+    (header,) = described["parameters"]
+    assert (header["name"], header["in"]) == ("Idempotency-Key", "header")
+    assert "409" in described["responses"]
+
+
 def test_every_option_counts_for_a_key() -> None:
     from mattehorn.cache.idempotency import fingerprint
 

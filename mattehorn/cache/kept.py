@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mattehorn.errors import MattehornError
 from mattehorn.store.interface import DEFAULT_TYPE, Store, StoreKeyChanged, StoreKeyMissing
 
 CACHE, IDEMPOTENCY = ".cache/", ".idempotency/"  # out of reach for key templates and jobs, like .results/
@@ -96,7 +97,16 @@ class Kept:
         Two sweeps at once do no harm, nor does one beside a put: at worst an entry goes that might have stayed.
         Raises StoreUnavailable, also without the right to delete.
         """
-        self.grown, self.stuck = 0, True
+        self.grown = 0
+        try:
+            swept = self._swept()
+        except MattehornError:
+            self.stuck = True
+            raise
+        self.stuck = False
+        return swept
+
+    def _swept(self) -> Swept:
         entries = list(self._newest())
         left, oldest_allowed = sum(mark.size for mark in entries), self._clock() - self.ttl_s
         removed = removed_bytes = 0
@@ -107,7 +117,6 @@ class Kept:
             self._store.delete(mark.key)
             left -= mark.size
             removed, removed_bytes = removed + 1, removed_bytes + mark.size
-        self.stuck = False
         return Swept(removed, removed_bytes, left)
 
     def _newest(self) -> Iterator[_Mark]:
