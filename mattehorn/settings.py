@@ -168,6 +168,24 @@ class EventSettings(_Section):
         return self
 
 
+class CacheSettings(_Section):
+    """Answers kept in the results store: for equal requests, and for idempotency keys. See mattehorn/cache/."""
+
+    max_bytes: int = Field(
+        default=2**30,
+        ge=0,
+        description="of answers kept for equal requests, the oldest go first: about 3000 photos. 0: none is kept, and "
+        "equal requests in flight are not joined",
+    )
+    ttl_s: float = Field(default=86_400.0, gt=0, le=30 * 86_400, description="an answer is kept so long at most")
+    idempotency_ttl_s: float = Field(
+        default=86_400.0, gt=0, le=30 * 86_400, description="the answer to an Idempotency-Key is kept so long"
+    )
+    idempotency_max_bytes: int = Field(
+        default=10 * 2**30, gt=0, description="of answers to idempotency keys; the oldest go first, before their time"
+    )
+
+
 class FakeSettings(_Section):
     """The `fake` model's made-up cost, for load tests."""
 
@@ -196,6 +214,7 @@ class Settings(_Section):
     queue: QueueSettings = QueueSettings()
     bulk: BulkSettings = BulkSettings()
     events: EventSettings = EventSettings()
+    cache: CacheSettings = CacheSettings()
     limits: Limits = Limits()
     fake: FakeSettings = FakeSettings()
 

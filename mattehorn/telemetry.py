@@ -58,6 +58,16 @@ BULK_ITEMS = Metric(
     "mattehorn_bulk_items_total", "counter", "Photos of bulk work by what became of them.", ("outcome",)
 )
 BULK_IN_FLIGHT = Metric("mattehorn_bulk_in_flight", "gauge", "Photos of bulk work in work in one process.")
+CACHE_REQUESTS = Metric(
+    "mattehorn_cache_requests_total",
+    "counter",
+    "Pictures by what the cache had of them: hit, joined, miss.",
+    ("outcome",),
+)
+CACHE_BYTES = Metric(
+    "mattehorn_cache_bytes_total", "counter", "Bytes that the cache has kept, answered with and removed.", ("event",)
+)
+CACHE_SIZE = Metric("mattehorn_cache_size_bytes", "gauge", "Bytes in the cache, as one replica's last sweep left it.")
 
 METRICS = (
     REQUESTS,
@@ -71,6 +81,9 @@ METRICS = (
     RETRIES,
     BULK_ITEMS,
     BULK_IN_FLIGHT,
+    CACHE_REQUESTS,
+    CACHE_BYTES,
+    CACHE_SIZE,
 )
 
 
@@ -174,7 +187,8 @@ def observe(metric: Metric, value: float, **labels: str) -> None:
 
 @dataclass
 class Stages:
-    """Milliseconds by stage of one picture: fetch, decode, queue, infer, refine, composite, encode, store, total."""
+    """Milliseconds by stage of one picture: fetch, decode, queue, infer, refine, composite, encode, store, total; or of
+    one that was answered from the cache: fetch, cache, total."""
 
     ms: dict[str, float] = field(default_factory=dict)
 

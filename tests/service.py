@@ -102,7 +102,9 @@ class InProcessService:
     """What `build_api` calls. `jobs` keeps every job; while `held` is clear, jobs wait; `error` is raised instead."""
 
     def __init__(self, folder: Path, **args: Any) -> None:
-        self.settings = Settings.model_validate({"model": "fake", "store": {"url": folder.as_uri()}, **args})
+        # no cache, unless a test is about it: the others count what equal photos cost
+        plain = {"model": "fake", "store": {"url": folder.as_uri()}, "cache": {"max_bytes": 0}}
+        self.settings = Settings.model_validate({**plain, **args})
         self.store = open_store(self.settings.store)
         self.admission = Admission(self.settings.limits.requests_in_flight, self.settings.limits.work_s)
         by = Fetcher.of(self.settings)

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from deployments.ingress import (
     answers,
     articles,
+    cache_sweep,
     errors,
     events_api,
     jobs_api,
@@ -26,11 +27,13 @@ from deployments.ingress.bodies import Body, read_body
 from deployments.ingress.bulk_access import BulkAccess
 from deployments.ingress.cors import CorsMiddleware
 from deployments.ingress.event_gate import EventGate
+from deployments.ingress.idempotency import Idempotency
 from deployments.ingress.jobs import Service, job_for, observe_total, require_model, work_ends
 from deployments.ingress.middleware import BodyLimitMiddleware, RequestMiddleware
 from deployments.ingress.negotiate import Accept, parse_accept, require
 from deployments.ingress.sources import Sources, with_fetch
 from deployments.ingress.work import Work
+from mattehorn.cache.idempotency import HEADER, check_key
 from mattehorn.image.encode import CONTENT_TYPES
 from mattehorn.options import Options, parse_options
 from mattehorn.settings import Settings
@@ -42,9 +45,10 @@ URL_EXPIRES_S = 3600  # a signed URL lives as long as a page stays open, not as 
 
 def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
     """The ASGI application of the whole HTTP surface."""
-    bulk = BulkAccess(service.settings)
+    bulk, work, idempotency = BulkAccess(service.settings), Work(service), Idempotency(service)
+    uploads = upload_sweep.lifespan(service.settings.bulk, bulk)
     app = FastAPI(
-        lifespan=upload_sweep.lifespan(service.settings.bulk, bulk),
+        lifespan=cache_sweep.lifespan((work.kept, idempotency.kept), uploads),
         title="Mattehorn",
         version="1",
         description=schemas.DESCRIPTION,
@@ -56,8 +60,8 @@ def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
     app.add_middleware(BodyLimitMiddleware, limits=service.settings.limits, forms=jobs_api.FORMS)
     app.add_middleware(CorsMiddleware, paths=[rembg.PATH])
     app.add_middleware(RequestMiddleware, serve_echoes_id=serve_echoes_id)  # the last is the outermost
-    sources, work = Sources(service), Work(service)
-    app.include_router(mattes_router(service, sources, work))
+    sources = Sources(service)
+    app.include_router(mattes_router(service, sources, work, idempotency))
     app.include_router(results_router(service))
     app.include_router(articles.router(service, work))
     app.include_router(rembg.router(service, sources, work))
@@ -69,27 +73,32 @@ def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
     return app
 
 
-def mattes_router(service: Service, sources: Sources, work: Work) -> APIRouter:
+def mattes_router(service: Service, sources: Sources, work: Work, idempotency: Idempotency) -> APIRouter:
     router = APIRouter(tags=["mattes"])
 
-    @router.post("/v1/mattes", openapi_extra=schemas.mattes(), responses=schemas.PICTURE, response_class=Response)
+    @router.post("/v1/mattes", openapi_extra=schemas.mattes(), responses=schemas.KEYED, response_class=Response)
     async def create_matte(request: Request) -> Response:
         """A photo in, a cutout, alpha matte, composite or zip out."""
         started = time.perf_counter()
         accept = parse_accept(request.headers.get("accept"))
+        key = check_key(request.headers.get(HEADER))
+
+        async def answer(named: Body, options: Options, deadline: float) -> Response:
+            body = await sources.fill(named, deadline)
+            job = job_for(body, options, deadline)
+            served = with_fetch(await work.cut_out(job), body.fetch_ms)
+            total_ms = observe_total(started)
+            if accept.wants_json or not options.inline:
+                stored = served.answer.stored
+                url = await run_in_threadpool(result_url, service.store, stored) if stored else None
+                return answers.as_json(served, options.name or job.name, total_ms, url, options.inline)
+            return answers.as_bytes(served, options.name or job.name, total_ms)
+
         with service.admission.admit():
             body = await read_body(request, service.settings.limits)
             deadline = work_ends(service.settings)
             options = options_for(body, accept, service.settings)
-            body = await sources.fill(body, deadline)
-            job = job_for(body, options, deadline)
-            served = with_fetch(await work.cut_out(job), body.fetch_ms)
-        total_ms = observe_total(started)
-        if accept.wants_json or not options.inline:
-            stored = served.answer.stored
-            url = await run_in_threadpool(result_url, service.store, stored) if stored else None
-            return answers.as_json(served, options.name or job.name, total_ms, url, options.inline)
-        return answers.as_bytes(served, options.name or job.name, total_ms)
+            return await idempotency.once(key, body, options, lambda: answer(body, options, deadline))
 
     return router
 

@@ -58,8 +58,17 @@ def _text(description: str) -> dict[str, Any]:
     return {"type": "string", "description": description, "default": "", "example": ""}
 
 
+KEYED = {
+    **PICTURE,
+    409: {
+        **ERRORS[422],
+        "description": "the first request with this Idempotency-Key is still in work; see Retry-After",
+    },
+}
+
+
 def mattes() -> dict[str, Any]:
-    """The request body of POST /v1/mattes in its four forms."""
+    """The request body of POST /v1/mattes in its four forms, and its header."""
     options = _option_properties()
     file = {**_BINARY, "description": "the photo: jpg, png, webp, bmp, tiff, gif, heic, avif"}
     background = {**_BINARY, "description": "a background picture, for a composite"}
@@ -82,7 +91,13 @@ def mattes() -> dict[str, Any]:
         "application/x-www-form-urlencoded": {"schema": flat},
         "image/*": {"schema": {**_BINARY, "description": "the raw photo; options go in the query"}},
     }
-    return {"requestBody": {"required": True, "content": content}}
+    key = {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "schema": {"type": "string", "pattern": "^[ -~]{1,255}$"},
+        "description": "a request that is sent again with its key gets the first answer again",
+    }
+    return {"parameters": [key], "requestBody": {"required": True, "content": content}}
 
 
 def articles() -> dict[str, Any]:
