@@ -205,6 +205,15 @@ class Settings(_Section):
     model_dir: str | None = Field(
         default=None, description="a read-only folder with weights, looked at before the packaged ones"
     )
+    keys_file: str | None = Field(
+        default=None,
+        min_length=1,
+        description="a file of API keys (`mattehorn keys`); once set, nobody gets in without one",
+    )
+    metrics_open: bool = Field(default=False, description="/metrics needs no key, where keys are on")
+    open_without_keys: bool = Field(
+        default=False, description="serve other machines without keys; whoever reaches the port may use everything"
+    )
     url_allow: tuple[str, ...] = Field(
         default=(),
         description="HOST or HOST:PORT that callers' URLs may name though its address is not public",

@@ -54,6 +54,12 @@ IGNORED_FIELDS = Metric(
     ("route",),
 )
 RETRIES = Metric("mattehorn_retries_total", "counter", "Calls repeated because a replica died.", ("callee",))
+KEYS_REFUSED = Metric(
+    "mattehorn_refused_keys_total",
+    "counter",
+    "Requests that the front door turned away: no key, one that is not known, one without the scope.",
+    ("reason",),
+)
 BULK_ITEMS = Metric(
     "mattehorn_bulk_items_total", "counter", "Photos of bulk work by what became of them.", ("outcome",)
 )
@@ -79,6 +85,7 @@ METRICS = (
     BYTES,
     IGNORED_FIELDS,
     RETRIES,
+    KEYS_REFUSED,
     BULK_ITEMS,
     BULK_IN_FLIGHT,
     CACHE_REQUESTS,

@@ -132,6 +132,7 @@ class Compose:
                 "options": options.model_dump(exclude_none=True),
                 "quality": {"score": result.quality.score, "reasons": list(result.quality.reasons)},
                 "source_sha256": result.source.sha256,
+                "tenant": job.tenant,
             },
             alpha=result.alpha_png if options.store_alpha else None,
             source=job.photo if options.store_source else None,

@@ -22,23 +22,26 @@ from deployments.ingress import (
     rembg,
     schemas,
     upload_sweep,
+    usage_api,
 )
 from deployments.ingress.bodies import Body, read_body
 from deployments.ingress.bulk_access import BulkAccess
 from deployments.ingress.cors import CorsMiddleware
 from deployments.ingress.event_gate import EventGate
+from deployments.ingress.front_door import FrontDoor, keys_of
 from deployments.ingress.idempotency import Idempotency
 from deployments.ingress.jobs import Service, job_for, observe_total, require_model, work_ends
 from deployments.ingress.middleware import BodyLimitMiddleware, RequestMiddleware
 from deployments.ingress.negotiate import Accept, parse_accept, require
 from deployments.ingress.sources import Sources, with_fetch
+from deployments.ingress.tenancy import load_own, own_limits
 from deployments.ingress.work import Work
 from mattehorn.cache.idempotency import HEADER, check_key
 from mattehorn.image.encode import CONTENT_TYPES
 from mattehorn.options import Options, parse_options
 from mattehorn.settings import Settings
 from mattehorn.store.interface import Store
-from mattehorn.store.results import StoredResult, load_alpha, load_image, load_result, load_source
+from mattehorn.store.results import StoredResult, load_alpha, load_image, load_source
 
 URL_EXPIRES_S = 3600  # a signed URL lives as long as a page stays open, not as long as a leak hurts
 
@@ -47,6 +50,8 @@ def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
     """The ASGI application of the whole HTTP surface."""
     bulk, work, idempotency = BulkAccess(service.settings), Work(service), Idempotency(service)
     uploads = upload_sweep.lifespan(service.settings.bulk, bulk)
+    keys = keys_of(service.settings)
+    shapes = {rembg.PATH: rembg.error_response}
     app = FastAPI(
         lifespan=cache_sweep.lifespan((work.kept, idempotency.kept), uploads),
         title="Mattehorn",
@@ -55,10 +60,13 @@ def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
         docs_url=None,  # pages.py has its own, without a CDN
         redoc_url=None,
         redirect_slashes=False,  # a redirect is no answer of the contract, and would send a photo twice
+        dependencies=[] if keys is None else schemas.KEY_FORMS,
     )
-    errors.install(app, {rembg.PATH: rembg.error_response})
+    # each is around those before it
     app.add_middleware(BodyLimitMiddleware, limits=service.settings.limits, forms=jobs_api.FORMS)
-    app.add_middleware(CorsMiddleware, paths=[rembg.PATH])
+    app.add_middleware(FrontDoor, keys=keys, metrics_open=service.settings.metrics_open, shapes=shapes)
+    errors.install(app, shapes)
+    app.add_middleware(CorsMiddleware, paths=[rembg.PATH, *([] if keys is None else ["/v1/"])])
     app.add_middleware(RequestMiddleware, serve_echoes_id=serve_echoes_id)  # the last is the outermost
     sources = Sources(service)
     app.include_router(mattes_router(service, sources, work, idempotency))
@@ -68,6 +76,7 @@ def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
     app.include_router(recipes_api.router())
     app.include_router(jobs_api.router(service.settings, bulk))
     app.include_router(events_api.router(EventGate(service.settings.events), bulk))
+    app.include_router(usage_api.router(service, keys))
     app.include_router(status_router(service))
     pages.mount(app)
     return app
@@ -95,7 +104,7 @@ def mattes_router(service: Service, sources: Sources, work: Work, idempotency: I
             return answers.as_bytes(served, options.name or job.name, total_ms)
 
         with service.admission.admit():
-            body = await read_body(request, service.settings.limits)
+            body = await read_body(request, own_limits(service.settings.limits))
             deadline = work_ends(service.settings)
             options = options_for(body, accept, service.settings)
             return await idempotency.once(key, body, options, lambda: answer(body, options, deadline))
@@ -134,7 +143,7 @@ def results_router(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v1/results", tags=["results"], responses=schemas.ERRORS)
 
     async def load(result_id: str) -> StoredResult:
-        return await run_in_threadpool(load_result, service.store, result_id)
+        return await run_in_threadpool(load_own, service.store, result_id)
 
     @router.get("/{result_id}")
     async def get_result(result_id: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import httpx
@@ -23,7 +23,7 @@ from deployments.ingress.admission import Admission
 from deployments.ingress.api import build_api
 from deployments.tally.book import Tally
 from mattehorn import telemetry
-from mattehorn.access.budgets import Standing
+from mattehorn.access.budgets import Spent, Standing
 from mattehorn.access.tenant import Budget
 from mattehorn.fetch.fetch import Fetcher
 from mattehorn.settings import Settings
@@ -129,8 +129,11 @@ class TallyHandle:
     async def charge(self, tenant: str, cost: int, budget: Budget) -> Standing | None:
         return await self._ask(lambda: self._handle.charge.remote(tenant, cost, budget))
 
-    async def refund(self, tenant: str, cost: int) -> None:
-        await self._ask(lambda: self._handle.refund.remote(tenant, cost))
+    async def refund(self, tenant: str, cost: int, charged_at: float | None = None) -> None:
+        await self._ask(lambda: self._handle.refund.remote(tenant, cost, charged_at))
+
+    async def spent(self, tenants: Sequence[str]) -> dict[str, Spent]:
+        return await self._ask(lambda: self._handle.spent.remote(tenants))
 
     async def claim(self, work: str, holder: str, lease_s: float) -> bool:
         return await self._ask(lambda: self._handle.claim.remote(work, holder, lease_s))

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.ingress.answers import rate_headers
 from deployments.ingress.middleware import REQUEST_ID
 from mattehorn import errors, telemetry
 from mattehorn.errors import MattehornError
@@ -57,6 +58,12 @@ Shape = Callable[[MattehornError], JSONResponse]
 NATIVE: Mapping[str, Shape] = MappingProxyType({})
 
 
+def shape_of(shapes: Mapping[str, Shape], path: str) -> Shape:
+    """The shape of a path's errors: its own, or that of the longest entry ending in `/` that it begins with."""
+    above = [known for known in shapes if known == path or (known.endswith("/") and path.startswith(known))]
+    return shapes[max(above, key=len)] if above else error_response
+
+
 def error_response(error: MattehornError) -> JSONResponse:
     """The native answer to `error`."""
     body = {
@@ -74,6 +81,7 @@ def respond(error: MattehornError, body: dict[str, Any], status: int) -> JSONRes
     """`body` as the answer to `error`, with the headers that go with it; counted by its code."""
     telemetry.add(telemetry.ERRORS, code=error.code)
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    headers |= rate_headers(error.data.get("standing"))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return SafeJson(body, status, headers)
@@ -101,15 +109,15 @@ class UnforeseenMiddleware:
                 raise
             log.exception("unforeseen error", exc_info=error, extra={"request_id": REQUEST_ID.get()})
             answer = MattehornError("An internal error occurred; the request id finds it in the log.")
-            await self._shapes.get(scope["path"], error_response)(answer)(scope, receive, send)
+            await shape_of(self._shapes, scope["path"])(answer)(scope, receive, send)
 
 
 def install(app: FastAPI, shapes: Mapping[str, Shape] = NATIVE) -> None:
-    """Makes every error of `app` an answer of the contract; `shapes` has the paths with another contract. Called before
-    other middleware is added around it."""
+    """Makes every error of `app` an answer of the contract; `shapes` has the paths with another contract (a path that
+    ends in `/` is all below it). Called after the middleware that it has to be around."""
 
     def shaped(request: Request, error: MattehornError) -> JSONResponse:
-        return shapes.get(request.url.path, error_response)(error)
+        return shape_of(shapes, request.url.path)(error)
 
     async def ours(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, MattehornError)  # registered for these only

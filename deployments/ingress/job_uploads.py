@@ -18,6 +18,7 @@ from fastapi import Request
 from deployments.ingress.bulk_access import BulkAccess
 from deployments.ingress.job_form import BatchParser, Part
 from deployments.ingress.jobs import require_model
+from deployments.ingress.tenancy import own_limits
 from mattehorn.bulk.job_spec import JobSpec
 from mattehorn.bulk.jobs import Jobs
 from mattehorn.errors import (
@@ -50,7 +51,7 @@ class Batch:
         """Raises InvalidBody, MissingImage, BodyTooLarge, OptionError and its kinds, and what the store and the queue
         raise."""
         try:
-            parser = BatchParser(request.headers.get("content-type", ""), self._settings.limits)
+            parser = BatchParser(request.headers.get("content-type", ""), own_limits(self._settings.limits))
             async for part in parser.parts(request.stream()):
                 await self._part(part)
             if not self._keys:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastapi import Security
+from fastapi.security import APIKeyHeader, HTTPBearer
+
 from deployments.calls import Readiness
 from deployments.ingress.errors import schema as error_schema
 from mattehorn.models.zoo import find_card
@@ -14,9 +17,13 @@ DESCRIPTION = (
     "A photo in, an alpha matte and a cutout out. Every error is JSON `{error: {code, message, field, ..}}` "
     "with `X-Request-ID`. An empty value means: not sent."
 )
+# Swagger UI's "Authorize"; the front door has read the key long before, and lets pass what these two do not see
+KEY_FORMS = [Security(APIKeyHeader(name="X-API-Key", auto_error=False)), Security(HTTPBearer(auto_error=False))]
 _BINARY = {"type": "string", "format": "binary"}
 _STATUSES = {
     400: "no or several photos, an unreadable body, or a URL that is not allowed",
+    401: "no API key, or one that is not known (where the operator has set keys)",
+    403: "the API key lacks the scope that this needs",
     404: "no stored result with this id, or without its photo",
     406: "nothing that Accept allows can be given",
     408: "the upload took too long",

@@ -13,13 +13,13 @@ from typing import Literal
 from deployments.calls import Answer, Job
 from deployments.ingress.answer_cache import AnswerCache
 from deployments.ingress.jobs import Service
-from deployments.ingress.tenancy import TENANT
+from deployments.ingress.tenancy import TENANT, own_limits
 from mattehorn.access.budgets import Standing, megapixel_images
-from mattehorn.access.tenant import Budget
+from mattehorn.access.tenant import ANONYMOUS, Budget
 from mattehorn.cache.answers import Answers
 from mattehorn.cache.fingerprint import Question
 from mattehorn.cache.kept import CACHE, Kept
-from mattehorn.errors import QuotaExceeded, RateLimited
+from mattehorn.errors import ImageTooLarge, QuotaExceeded, RateLimited
 from mattehorn.image.decode import read_header
 
 
@@ -42,8 +42,9 @@ class Work:
     async def cut_out(self, job: Job, budget: Budget | None = None) -> Served:
         """The answer to one job of this request's tenant, within `budget` (the tenant's own where None is given).
 
-        Raises the errors of `Service.cut_out`, RateLimited and QuotaExceeded. What fails costs nothing, nor does what
-        was computed before.
+        Raises the errors of `Service.cut_out`, RateLimited and QuotaExceeded; ImageTooLarge and what else a photo's
+        header may show. What fails costs nothing, nor does what was computed before. Whoever has a key is counted,
+        limited or not.
         """
         if self._cache is None:
             return await self._charged(job, budget)
@@ -54,9 +55,12 @@ class Work:
     async def _charged(self, job: Job, budget: Budget | None) -> Served:
         tenant = TENANT.get()
         allowed = tenant.budget if budget is None else budget
-        if allowed.unlimited:
+        if allowed.unlimited and tenant.name == ANONYMOUS.name:
             return Served(await self._service.cut_out(job))
-        header = read_header(job.photo, self._service.settings.limits)
+        limits = own_limits(self._service.settings.limits)
+        header = read_header(job.photo, limits)
+        if job.background is not None:
+            read_header(job.background, limits)
         cost = megapixel_images(header.width, header.height)
         standing = await self._service.tally.charge(tenant.name, cost, allowed)
         if standing is not None and standing.refused:
@@ -64,12 +68,17 @@ class Work:
         try:
             return Served(await self._service.cut_out(job), standing=standing)
         except BaseException:
-            await self._service.tally.refund(tenant.name, cost)
+            await self._service.tally.refund(tenant.name, cost, standing.charged_at if standing else None)
             raise
 
 
-def refusal(standing: Standing, cost: int) -> RateLimited | QuotaExceeded:
-    """The error of a charge that did not fit."""
+def refusal(standing: Standing, cost: int) -> RateLimited | QuotaExceeded | ImageTooLarge:
+    """The error of a charge that did not fit; one that never will is not to be tried again."""
+    if cost > standing.limit:
+        return ImageTooLarge(
+            f"This photo costs {cost} megapixel images, more than this key's whole budget of {standing.limit}; send a "
+            "smaller one."
+        )
     kind, window = (RateLimited, "minute") if standing.refused == "rate_limited" else (QuotaExceeded, "month")
     return kind(
         f"This photo costs {cost} megapixel images; {standing.remaining} of {standing.limit} a {window} are left. "

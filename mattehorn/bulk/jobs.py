@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mattehorn.bulk import messages
-from mattehorn.bulk.job_spec import JobSpec, parse_request
+from mattehorn.bulk.job_spec import NOBODYS, JobSpec, Owner, parse_request
 from mattehorn.bulk.places import JOBS, UPLOADS, Places
 from mattehorn.bulk.progress import ENDED, Progress, ProgressReader, final_document
 from mattehorn.bulk.state import JobState, done_name
@@ -58,13 +58,13 @@ class Jobs:
         suffix = re.search(r"\.[A-Za-z0-9]{1,8}$", name)
         return f"{UPLOADS}{job}/{number:05d}_{clean_stem(name)}{suffix[0].lower() if suffix else ''}"
 
-    def submit(self, body: Mapping[str, Any], *, job: str | None = None) -> JobSpec:
-        """Makes a job from the JSON of `POST /v1/jobs`; it is durable and queued when this returns.
+    def submit(self, body: Mapping[str, Any], *, job: str | None = None, owner: Owner = NOBODYS) -> JobSpec:
+        """Makes a job of `owner` from the JSON of `POST /v1/jobs`; it is durable and queued when this returns.
 
         Raises OptionError and its kinds, StoreUnavailable, QueueUnavailable.
         """
         created_at = self._moment().isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        spec, keys = parse_request(body, self.places, job=job or self.new_id(), created_at=created_at)
+        spec, keys = parse_request(body, self.places, job=job or self.new_id(), created_at=created_at, owner=owner)
         if spec.webhook_url is not None:
             self._check_webhook(spec.webhook_url)
         state = self.state(spec.id)
@@ -171,7 +171,7 @@ class Jobs:
     def _read_spec(self, job: str) -> JobSpec:
         document = self.state(job).read_json("spec.json") if ID_FORM.fullmatch(job) else None
         if document is None:
-            raise NotFound("There is no job with this id. Ids come in the answer to POST /v1/jobs.")
+            raise no_job()
         return JobSpec.read(document)
 
     def _moment(self) -> datetime:
@@ -183,3 +183,8 @@ class Jobs:
 
 def _no_webhooks(url: str) -> None:
     raise OptionError("webhook_url is not possible here: this service tells no webhooks.", field="webhook_url")
+
+
+def no_job() -> NotFound:
+    """The one answer to an id that is none, or is another tenant's."""
+    return NotFound("There is no job with this id. Ids come in the answer to POST /v1/jobs.")

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from mattehorn.cli import evaluate as cli_evaluate
 from mattehorn.cli import jobs as cli_jobs
+from mattehorn.cli import keys as cli_keys
 from mattehorn.cli import queue as cli_queue
 from mattehorn.cli import recipes as cli_recipes
 from mattehorn.cli import watch as cli_watch
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_queue.add_commands(commands)
     cli_jobs.add_commands(commands)
     cli_watch.add_commands(commands)
+    cli_keys.add_commands(commands)
     commands.add_parser("bulk", help="a giant job on a Ray cluster (see mattehorn bulk --help)")
     commands.add_parser("serve", help="the HTTP service and the page (see mattehorn serve --help)")
     return parser

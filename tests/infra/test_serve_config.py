@@ -25,6 +25,7 @@ _GPU_PATCH = _REPO / "infra" / "docker" / "gpu-patch.yaml"
 # Where serve-patch.yaml may differ from serve_config.yaml; a * stands for one name or one key.
 _MAY_DIFFER = (
     "http_options.host",
+    "applications.mattehorn.args.keys_file",
     "applications.mattehorn.args.max_batch",
     "applications.mattehorn.args.store.*",
     "applications.mattehorn.args.queue.*",
@@ -202,6 +203,12 @@ def test_a_config_alone_is_written_where_asked(tmp_path: Path) -> None:
 def test_results_of_a_cluster_do_not_lie_in_a_pod() -> None:
     settings = Settings.model_validate(_cluster()["applications"][0]["args"])
     assert settings.store.url.startswith("s3://")
+
+
+def test_a_config_that_other_machines_reach_has_keys() -> None:
+    cluster = _cluster()
+    assert cluster["http_options"]["host"] == "0.0.0.0"
+    assert Settings.model_validate(cluster["applications"][0]["args"]).keys_file is not None
 
 
 def test_the_queue_of_a_cluster_does_not_lie_in_a_pod() -> None:

@@ -62,6 +62,7 @@ def running(
     folder: Path,
     *settings: str,
     config: Path | None = None,
+    host: str = "127.0.0.1",
     environment: Mapping[str, str] = MappingProxyType({}),
     program: Sequence[str] = ("-m", "deployments"),
 ) -> Iterator[Running]:
@@ -70,6 +71,8 @@ def running(
     command = [
         sys.executable,
         *program,
+        "--host",
+        host,
         "--port",
         str(port),
         "--config",
