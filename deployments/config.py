@@ -11,8 +11,10 @@ import yaml
 from pydantic import SecretStr
 
 from deployments.bulk import parts
+from deployments.calls import STRONG
 from mattehorn.errors import OptionError
 from mattehorn.queue.open import absolute_queue_url
+from mattehorn.recipe.own import read_recipes
 from mattehorn.settings import Settings, apply_overrides
 from mattehorn.store.key_template import check_template
 from mattehorn.store.open import absolute_url
@@ -37,7 +39,9 @@ def load_config(
 ) -> dict[str, Any]:
     """The Serve configuration with overridden Settings, host and port; relative folders and files become absolute.
 
-    Without bulk work it has no bulk replica. Raises ValueError for a file that is no YAML or holds no application,
+    Without bulk work it has no bulk replica, without a stronger model no pool for one.
+
+    Raises ValueError for a file that is no YAML or holds no application,
     unknown settings or a bad override.
     """
     try:
@@ -55,14 +59,26 @@ def load_config(
     # replicas run in other folders than this one
     args["store"] = {**args.get("store", {}), "url": absolute_url(settings.store.url)}
     args["queue"] = {**args.get("queue", {}), "url": absolute_queue_url(settings.queue.url)}
+    if settings.recipes_dir:
+        args["recipes_dir"] = str(Path(settings.recipes_dir).resolve())
+        _check_recipes(args["recipes_dir"])
     application["args"] = args
     check_template(settings.store.key_template)
     _check_routes(Settings.model_validate(args))
-    if not settings.bulk.enabled and "deployments" in application:
-        application["deployments"] = [entry for entry in application["deployments"] if entry["name"] != "Bulk"]
+    unused = ({"Bulk"} if not settings.bulk.enabled else set()) | ({STRONG} if not settings.strong_model else set())
+    if "deployments" in application:
+        application["deployments"] = [entry for entry in application["deployments"] if entry["name"] not in unused]
     http = config.setdefault("http_options", {})
     http.update({key: value for key, value in (("host", host), ("port", port)) if value is not None})
     return dict(config)
+
+
+def _check_recipes(folder: str) -> None:
+    """Raises ValueError for recipes that every replica would refuse."""
+    try:
+        read_recipes(folder)
+    except OptionError as error:
+        raise ValueError(error.message) from None
 
 
 def _check_routes(settings: Settings) -> None:

@@ -18,6 +18,7 @@ Kind = Literal["counter", "gauge", "histogram"]
 # batch size exact up to 16.
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 _MEGAPIXELS = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 12.0, 24.0, 50.0)  # 50 is the default limit
+_SCORES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _BATCHES = (*(size + 0.5 for size in range(17)), 24.5, 32.5, 64.5)
 
 
@@ -54,6 +55,13 @@ IGNORED_FIELDS = Metric(
     ("route",),
 )
 RETRIES = Metric("mattehorn_retries_total", "counter", "Calls repeated because a replica died.", ("callee",))
+QUALITY_SCORE = Metric("mattehorn_quality_score", "histogram", "Quality scores of results, 0 to 1.", (), _SCORES)
+QUALITY_ROUTES = Metric(
+    "mattehorn_quality_routes_total",
+    "counter",
+    "What a recipe's gate or the tier made of scores: accept, review, reject; retry by the stronger model.",
+    ("route",),
+)
 BULK_ITEMS = Metric(
     "mattehorn_bulk_items_total", "counter", "Photos of bulk work by what became of them.", ("outcome",)
 )
@@ -69,6 +77,8 @@ METRICS = (
     BYTES,
     IGNORED_FIELDS,
     RETRIES,
+    QUALITY_SCORE,
+    QUALITY_ROUTES,
     BULK_ITEMS,
     BULK_IN_FLIGHT,
 )
