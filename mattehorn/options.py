@@ -54,6 +54,10 @@ class PictureOptions(BaseModel):
     """Everything but layout."""
 
     model: str = Field("auto", max_length=100, description="auto, or a name or name@version from /v1/models")
+    tier: Literal["auto", "fast", "best"] = Field(
+        "auto",
+        description="fast: the service's model; best: its stronger one; auto: the stronger one when the score is low",
+    )
     subject: Literal["auto", "person", "product", "animal", "car", "graphic", "other"] = Field(
         "auto", description="what the photo shows; a routing hint"
     )
@@ -94,6 +98,9 @@ class PictureOptions(BaseModel):
     )
     existing_alpha: Literal["multiply", "trust", "ignore"] = Field(
         "multiply", description="what a photo's own transparency does; trust runs no model"
+    )
+    check_stability: bool = Field(
+        False, description="the network also sees the mirrored photo; what differs lowers the quality score"
     )
     store: bool = Field(False, description="keep the result; the answer names its id")
     store_alpha: bool = Field(False, description="keep the matte too; needs store")

@@ -195,6 +195,13 @@ class FakeSettings(_Section):
 
 class Settings(_Section):
     model: str = Field(default="mattehorn-base", description="a card's name, or NAME=PATH: own weights under that card")
+    strong_model: str | None = Field(
+        default=None,
+        description="a stronger model beside it, for `tier`, and for what scores low; it has a pool of its own",
+    )
+    recipes_dir: str | None = Field(
+        default=None, description="a folder of recipes of your own, one JSON document a file; read at start"
+    )
     max_batch: int = Field(default=2, ge=1, le=256, description="pictures in one forward pass; CPU 1 or 2, GPU 16")
     threads: int = Field(
         default=1, ge=1, description="intra-op threads of one matting replica; two lose on shared cores"
@@ -232,6 +239,12 @@ class Settings(_Section):
     def _hosts_are_hosts(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
         UrlPolicy.of(entries)
         return entries
+
+    @model_validator(mode="after")
+    def _two_models(self) -> Self:
+        if self.strong_model is not None and self.strong_model == self.model:
+            raise ValueError(f"strong_model is {self.model}, as model is; name a stronger one or leave it out")
+        return self
 
 
 def apply_overrides(args: dict[str, Any], pairs: list[str]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from mattehorn.cache.answers import Answers, KeptAnswer
 from mattehorn.cache.fingerprint import Question, fingerprint, maker
 from mattehorn.cache.outage import Outage
 from mattehorn.errors import DeadlineExceeded, MattehornError, ModelError
-from mattehorn.models.zoo import find_card
+from mattehorn.models.zoo import running_cards
 from mattehorn.pipeline import NO_MODEL
 
 if TYPE_CHECKING:
@@ -40,13 +40,14 @@ _THREADS = 8  # of its own: a store that hangs holds them for up to 48 s, and no
 
 
 class AnswerCache:
-    """Answers of this service's model."""
+    """Answers of this service's models."""
 
     def __init__(self, service: Service, answers: Answers, by: str) -> None:
         """`by` is fingerprint.maker's word for who answers."""
-        card = find_card(service.settings.model, service.settings.model_dir)
+        settings = service.settings
+        cards = running_cards(settings.model, settings.strong_model, settings.model_dir)
         # during an update a replica of another model may answer once more: that is not kept as this one's
-        self._models = frozenset((card.id, NO_MODEL))
+        self._models = frozenset((*(card.id for card in cards.values()), NO_MODEL))
         self._answers, self._by = answers, by
         self._turns = Turns(service.tally)
         self._joins: Joins[Served | Answer] = Joins()

@@ -21,7 +21,7 @@ from deployments.tally.turns import Turns
 from mattehorn.cache.idempotency import HEADER, KeptResponse, Repetitions, fingerprint, is_kept, record_name
 from mattehorn.cache.kept import IDEMPOTENCY, Kept
 from mattehorn.errors import IdempotencyInProgress, MattehornError, StoreUnavailable
-from mattehorn.options import Options
+from mattehorn.recipe.gate import Wish
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class Idempotency:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="idempotency")
 
     async def once(
-        self, key: str | None, body: Body, options: Options, answer: Callable[[], Awaitable[Response]]
+        self, key: str | None, body: Body, wish: Wish, answer: Callable[[], Awaitable[Response]]
     ) -> Response:
         """What `answer()` gives, or gave for this tenant's `key` before; a MattehornError becomes its response, since
         that is the key's answer, too.
@@ -57,7 +57,7 @@ class Idempotency:
         if key is None:
             return await answer()
         name = record_name(TENANT.get().name, key)
-        asked = await asyncio.to_thread(_fingerprint, body, options)
+        asked = await asyncio.to_thread(_fingerprint, body, wish)
         if (kept := await self._find(name, asked)) is not None:
             return _replay(kept)
         turn = await self._turns.take(f"key:{name}")
@@ -98,10 +98,10 @@ class Idempotency:
             raise StoreUnavailable("The results store did not answer. Try again.", retry_after_s=RETRY_S) from None
 
 
-def _fingerprint(body: Body, options: Options) -> str:
+def _fingerprint(body: Body, wish: Wish) -> str:
     photo = body.photo if body.source is None else f"{body.source.kind} {body.source.text}"
     background = body.background if body.background_url is None else body.background_url
-    return fingerprint(photo, background, options)
+    return fingerprint(photo, background, wish.options, wish.recipe)
 
 
 def _to_keep(response: Response) -> KeptResponse:

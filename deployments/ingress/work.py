@@ -48,7 +48,7 @@ class Work:
         """
         if self._cache is None:
             return await self._charged(job, budget)
-        asked = Question(job.tenant, job.photo, job.options, job.name, job.background, job.binary)
+        asked = Question(job.tenant, job.photo, job.options, job.name, job.background, job.binary, job.recipe)
         done = await self._cache.answer(asked, job.deadline, lambda: self._charged(job, budget))
         return Served(done, "hit") if isinstance(done, Answer) else replace(done, cache="miss")
 

@@ -34,10 +34,11 @@ class Question:
 
 
 def maker(settings: Settings) -> str:
-    """Who answers: the model's processing and weights, this package, and the limits that photos are read within (an ICC
+    """Who answers: the models' processing and weights, this package, and the limits that photos are read within (an ICC
     profile may be too large for them). Raises as result_keys.model_digest does."""
-    model = model_digest(settings.model, settings.model_dir)
-    return _digest(model, version("mattehorn"), settings.limits.model_dump_json())
+    names = (settings.model, settings.strong_model)
+    models = [model_digest(name, settings.model_dir) if name else "" for name in names]
+    return _digest(*models, version("mattehorn"), settings.limits.model_dump_json())
 
 
 def fingerprint(question: Question, maker: str) -> str:

@@ -46,10 +46,11 @@ def check_key(key: str | None) -> str | None:
     )
 
 
-def fingerprint(photo: bytes | str, background: bytes | str | None, options: Options) -> str:
+def fingerprint(photo: bytes | str, background: bytes | str | None, options: Options, recipe: str = "") -> str:
     """What was asked for under the key, as 64 hex digits: the pictures, or the text that names them (a URL, a result's
-    id), and every option, defaults filled in. Takes a millisecond or two for each megabyte."""
-    parts = (*_picture(photo), *_picture(background), json.dumps(filled_in(options), sort_keys=True))
+    id), every option, defaults filled in, and the recipe (`name@version;hash`). Takes a millisecond or two for each
+    megabyte."""
+    parts = (*_picture(photo), *_picture(background), json.dumps(filled_in(options), sort_keys=True), recipe)
     return hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()
 
 
