@@ -127,7 +127,7 @@ def test_openapi_lists_every_option_and_every_body_form(client: Client) -> None:
         "image/*",
     }
     form = set(content["multipart/form-data"]["schema"]["properties"])
-    named = {"image_url", "image_base64", "result_id", "background_url"}
+    named = {"image_url", "image_base64", "result_id", "background_url", "recipe"}
     assert form == {"file", "background_file", *named, *Options.model_fields}
     assert set(content["application/json"]["schema"]["properties"]) == {*named, *Options.model_fields}
     documented = {int(status) for status in operation["responses"]}

@@ -16,6 +16,7 @@ from mattehorn.models import registry
 from mattehorn.models.fake import FakeModel
 from mattehorn.models.zoo import DEFAULT
 from mattehorn.options import Options
+from mattehorn.recipe.gate import Wish
 from mattehorn.recipe.recipe import PRESETS, catalogue, find_recipe
 from tests.service import encoded, photo
 
@@ -43,13 +44,13 @@ def cut(source: Path, target: Path, *more: str) -> int:
 def asked(monkeypatch: pytest.MonkeyPatch, source: Path, target: Path, *more: str) -> Options:
     """The options that reach the pipeline."""
     seen: list[Options] = []
-    actual = cli.run
+    actual = cli.run_routed
 
-    def record(model: Any, data: bytes, options: Options, *rest: Any) -> Any:
-        seen.append(options)
-        return actual(model, data, options, *rest)
+    def record(models: Any, data: bytes, wish: Wish, *rest: Any) -> Any:
+        seen.append(wish.options)
+        return actual(models, data, wish, *rest)
 
-    monkeypatch.setattr(cli, "run", record)
+    monkeypatch.setattr(cli, "run_routed", record)
     assert cut(source, target, *more) == 0
     return seen[0]
 

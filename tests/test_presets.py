@@ -14,6 +14,7 @@ from mattehorn.options import Options, parse_options
 from mattehorn.pipeline import run
 from mattehorn.recipe.recipe import NOT_IN_BULK, PRESETS, Recipe, catalogue, find_recipe, parse_recipe
 from mattehorn.recipe.result_keys import extension
+from mattehorn.scenes import SCENES
 from mattehorn.settings import Limits
 from tests.service import BACKGROUND, encoded, photo
 
@@ -102,8 +103,9 @@ def test_the_catalogue_holds_every_preset_and_template_as_json() -> None:
     document = json.loads(json.dumps(catalogue()))
     assert set(document) == {"recipes", "background_templates"}
     assert [(entry["id"], entry["hash"]) for entry in document["recipes"]] == list(HASHES.items())
-    assert {entry["name"]: entry["gradient"] for entry in document["background_templates"]} == BACKGROUND_TEMPLATES
-    fields = {"name", "version", "id", "hash", "description", "options", "key_template"}
+    templates = BACKGROUND_TEMPLATES | dict.fromkeys(SCENES)  # a scene has no gradient
+    assert {entry["name"]: entry["gradient"] for entry in document["background_templates"]} == templates
+    fields = {"name", "version", "id", "hash", "description", "options", "key_template", "locked", "quality"}
     assert all(set(entry) == fields for entry in document["recipes"])
 
 

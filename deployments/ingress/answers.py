@@ -32,6 +32,10 @@ def headers(served: Served, name: str, total_ms: float, warnings: tuple[str, ...
             found[f"X-Foreground-{side}"] = str(pixels)
     if result.quality.reasons:
         found["X-Mattehorn-Quality-Reasons"] = ",".join(result.quality.reasons)
+    if result.recipe:
+        found["X-Mattehorn-Recipe"] = result.recipe
+    if result.route:
+        found["X-Mattehorn-Route"] = result.route
     if result.warnings + warnings:
         found["X-Mattehorn-Warnings"] = ",".join(result.warnings + warnings)
     if answer.stored is not None:
@@ -77,11 +81,21 @@ def as_json(served: Served, name: str, total_ms: float, url: str | None, inline:
         "quality": {"score": round(result.quality.score, 3), "reasons": list(result.quality.reasons)},
         "timings_ms": {stage: round(ms, 1) for stage, ms in {**result.timings_ms, "total": total_ms}.items()},
         "result": {"id": stored.id, "url": url} if stored is not None else None,
-        "recipe": None,
+        "recipe": _recipe(result.recipe),
+        "route": result.route,
         "cache": served.cache or "miss",
         "warnings": list(result.warnings),
     }
     return JSONResponse(document, headers=headers(served, name, total_ms))
+
+
+def _recipe(tag: str) -> dict[str, Any] | None:
+    """`name@version;hash` as an object."""
+    if not tag:
+        return None
+    recipe, _, digest = tag.partition(";")
+    name, _, version = recipe.partition("@")
+    return {"name": name, "version": int(version), "hash": digest}
 
 
 def articles_json(served: Served, name: str, total_ms: float, warnings: tuple[str, ...]) -> JSONResponse:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -13,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from deployments.ingress import (
     answers,
     articles,
+    cache_sweep,
     errors,
     events_api,
     jobs_api,
@@ -28,14 +30,20 @@ from deployments.ingress.bulk_access import BulkAccess
 from deployments.ingress.cors import CorsMiddleware
 from deployments.ingress.event_gate import EventGate
 from deployments.ingress.front_door import FrontDoor, keys_of
+from deployments.ingress.idempotency import Idempotency
 from deployments.ingress.jobs import Service, job_for, observe_total, require_model, work_ends
 from deployments.ingress.middleware import BodyLimitMiddleware, RequestMiddleware
 from deployments.ingress.negotiate import Accept, parse_accept, require
+from deployments.ingress.recipe_field import wish_for
 from deployments.ingress.sources import Sources, with_fetch
 from deployments.ingress.tenancy import load_own, own_limits
 from deployments.ingress.work import Work
+from mattehorn.cache.idempotency import HEADER, check_key
 from mattehorn.image.encode import CONTENT_TYPES
-from mattehorn.options import Options, parse_options
+from mattehorn.options import Options
+from mattehorn.recipe.gate import Wish
+from mattehorn.recipe.own import read_recipes
+from mattehorn.recipe.recipe import Recipe
 from mattehorn.settings import Settings
 from mattehorn.store.interface import Store
 from mattehorn.store.results import StoredResult, load_alpha, load_image, load_source
@@ -45,10 +53,13 @@ URL_EXPIRES_S = 3600  # a signed URL lives as long as a page stays open, not as 
 
 def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
     """The ASGI application of the whole HTTP surface."""
-    bulk, keys = BulkAccess(service.settings), keys_of(service.settings)
+    bulk, work, idempotency = BulkAccess(service.settings), Work(service), Idempotency(service)
+    uploads = upload_sweep.lifespan(service.settings.bulk, bulk)
+    keys = keys_of(service.settings)
     shapes = {rembg.PATH: rembg.error_response}
+    recipes = read_recipes(service.settings.recipes_dir)
     app = FastAPI(
-        lifespan=upload_sweep.lifespan(service.settings.bulk, bulk),
+        lifespan=cache_sweep.lifespan((work.kept, idempotency.kept), uploads),
         title="Mattehorn",
         version="1",
         description=schemas.DESCRIPTION,
@@ -63,12 +74,12 @@ def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
     errors.install(app, shapes)
     app.add_middleware(CorsMiddleware, paths=[rembg.PATH, *([] if keys is None else ["/v1/"])])
     app.add_middleware(RequestMiddleware, serve_echoes_id=serve_echoes_id)  # the last is the outermost
-    sources, work = Sources(service), Work(service)
-    app.include_router(mattes_router(service, sources, work))
+    sources = Sources(service)
+    app.include_router(mattes_router(service, sources, work, idempotency, recipes))
     app.include_router(results_router(service))
     app.include_router(articles.router(service, work))
     app.include_router(rembg.router(service, sources, work))
-    app.include_router(recipes_api.router())
+    app.include_router(recipes_api.router(recipes))
     app.include_router(jobs_api.router(service.settings, bulk))
     app.include_router(events_api.router(EventGate(service.settings.events), bulk))
     app.include_router(usage_api.router(service, keys))
@@ -77,43 +88,49 @@ def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
     return app
 
 
-def mattes_router(service: Service, sources: Sources, work: Work) -> APIRouter:
+def mattes_router(
+    service: Service, sources: Sources, work: Work, idempotency: Idempotency, recipes: Sequence[Recipe] = ()
+) -> APIRouter:
     router = APIRouter(tags=["mattes"])
 
-    @router.post("/v1/mattes", openapi_extra=schemas.mattes(), responses=schemas.PICTURE, response_class=Response)
+    @router.post("/v1/mattes", openapi_extra=schemas.mattes(), responses=schemas.KEYED, response_class=Response)
     async def create_matte(request: Request) -> Response:
         """A photo in, a cutout, alpha matte, composite or zip out."""
         started = time.perf_counter()
         accept = parse_accept(request.headers.get("accept"))
+        key = check_key(request.headers.get(HEADER))
+
+        async def answer(named: Body, wish: Wish, deadline: float) -> Response:
+            body, options = await sources.fill(named, deadline), wish.options
+            job = job_for(body, options, deadline, wish)
+            served = with_fetch(await work.cut_out(job), body.fetch_ms)
+            total_ms = observe_total(started)
+            if accept.wants_json or not options.inline:
+                stored = served.answer.stored
+                url = await run_in_threadpool(result_url, service.store, stored) if stored else None
+                return answers.as_json(served, options.name or job.name, total_ms, url, options.inline)
+            return answers.as_bytes(served, options.name or job.name, total_ms)
+
         with service.admission.admit():
             body = await read_body(request, own_limits(service.settings.limits))
             deadline = work_ends(service.settings)
-            options = options_for(body, accept, service.settings)
-            body = await sources.fill(body, deadline)
-            job = job_for(body, options, deadline)
-            served = with_fetch(await work.cut_out(job), body.fetch_ms)
-        total_ms = observe_total(started)
-        if accept.wants_json or not options.inline:
-            stored = served.answer.stored
-            url = await run_in_threadpool(result_url, service.store, stored) if stored else None
-            return answers.as_json(served, options.name or job.name, total_ms, url, options.inline)
-        return answers.as_bytes(served, options.name or job.name, total_ms)
+            wish = options_for(body, accept, service.settings, recipes)
+            return await idempotency.once(key, body, wish, lambda: answer(body, wish, deadline))
 
     return router
 
 
-def options_for(body: Body, accept: Accept, settings: Settings) -> Options:
-    """Checked options; Accept picks the format where none was sent. Raises OptionError or NotAcceptable."""
-    options = parse_options(
-        body.fields, background_file=body.background is not None, background_url=body.background_url is not None
-    )
+def options_for(body: Body, accept: Accept, settings: Settings, recipes: Sequence[Recipe] = ()) -> Wish:
+    """What is asked for, checked; Accept picks the format where none was sent. Raises OptionError or NotAcceptable."""
+    wish = wish_for(body, recipes)
+    options = wish.options
     require_model(options.model, settings)
     picked = None if accept.wants_json or options.kind == "zip" else accept.format
     if options.format is None and picked and not (picked == "jpg" and options.kind == "cutout"):
         options = options.model_copy(update={"format": picked})
     if options.inline:
         require(accept, [CONTENT_TYPES[name] for name in _possible_formats(options)])
-    return options
+    return replace(wish, options=options)
 
 
 def _possible_formats(options: Options) -> list[str]:
@@ -167,8 +184,8 @@ def status_router(service: Service) -> APIRouter:
 
     @router.get("/v1/models")
     async def list_models() -> dict[str, Any]:
-        """The model of this service, its licence and the sets it was trained on."""
-        return {"models": [schemas.model_entry(service.settings, await service.readiness())]}
+        """The models of this service, their licences and the sets they were trained on."""
+        return {"models": schemas.model_entries(service.settings, await service.readiness())}
 
     @router.get("/healthz")
     async def healthz() -> dict[str, str]:

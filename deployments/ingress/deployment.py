@@ -16,7 +16,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus, DeploymentStatus
 
-from deployments.calls import Answer, Job, Pool, Readiness, call_with_retries
+from deployments.calls import STRONG, Answer, Job, Pool, Readiness, call_with_retries
 from deployments.failures import FAILURES
 from deployments.ingress import scrape
 from deployments.ingress.admission import Admission
@@ -115,9 +115,13 @@ class Ingress:
             return Readiness(False, reasons=(f"Matting is {matting.status.value.lower()}: {matting.message[:200]}",))
         try:
             pool: Pool = await asyncio.wait_for(self._compose.describe.remote(), _DESCRIBE_TIMEOUT_S)
+            strong: Pool | None = None
+            beside = application.deployments.get(STRONG)
+            if beside is not None and beside.replica_states.get("RUNNING", 0):  # to ask one at zero would wake it
+                strong = await asyncio.wait_for(self._compose.describe.remote("strong"), _DESCRIBE_TIMEOUT_S)
         except (TimeoutError, RayServeException, ray.exceptions.RayError):
             return Readiness(False, reasons=("Compose or Matting does not answer",))
-        return Readiness(True, pool=pool)
+        return Readiness(True, pool=pool, strong=strong)
 
 
 class TallyHandle:

@@ -29,6 +29,7 @@ from mattehorn.errors import (
     StoreUnavailable,
     UnknownOption,
 )
+from mattehorn.recipe.own import read_recipes
 from mattehorn.recipe.recipe import find_recipe, names
 from mattehorn.recipe.result_keys import DEFAULT_TEMPLATE
 from mattehorn.settings import Settings
@@ -92,7 +93,7 @@ class Batch:
         """The JSON that would ask for the same. Results lie flat, unless the recipe says where."""
         sent: dict[str, Any] = {name: text for name, text in self._fields.items() if text}
         require_recipe(sent)
-        recipe = find_recipe(sent["recipe"])
+        recipe = find_recipe(sent["recipe"], read_recipes(self._settings.recipes_dir))
         if recipe.key_template == DEFAULT_TEMPLATE:
             recipe = dataclasses.replace(recipe, key_template=FLAT_TEMPLATE)
         if "options" in sent:

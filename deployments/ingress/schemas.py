@@ -7,9 +7,10 @@ from typing import Any
 from fastapi import Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 
-from deployments.calls import Readiness
+from deployments.calls import Pool, Readiness
 from deployments.ingress.errors import schema as error_schema
-from mattehorn.models.zoo import find_card
+from mattehorn.models.base import ModelCard
+from mattehorn.models.zoo import find_card, running_cards
 from mattehorn.options import Options
 from mattehorn.settings import Settings
 
@@ -65,8 +66,17 @@ def _text(description: str) -> dict[str, Any]:
     return {"type": "string", "description": description, "default": "", "example": ""}
 
 
+KEYED = {
+    **PICTURE,
+    409: {
+        **ERRORS[422],
+        "description": "the first request with this Idempotency-Key is still in work; see Retry-After",
+    },
+}
+
+
 def mattes() -> dict[str, Any]:
-    """The request body of POST /v1/mattes in its four forms."""
+    """The request body of POST /v1/mattes in its four forms, and its header."""
     options = _option_properties()
     file = {**_BINARY, "description": "the photo: jpg, png, webp, bmp, tiff, gif, heic, avif"}
     background = {**_BINARY, "description": "a background picture, for a composite"}
@@ -75,6 +85,8 @@ def mattes() -> dict[str, Any]:
         "image_base64": _text("the photo as base64, with or without a data: prefix"),
         "result_id": _text("an earlier result that was made with store_source=true: its photo again"),
     }
+    recipe = "NAME or NAME@VERSION from /v1/recipes, or a whole document as JSON; other fields go over its values"
+    options = {"recipe": _text(recipe), **options}
     options = {"background_url": _text("a background picture, by its http:// or https:// address"), **options}
     one = "Exactly one photo: "
     form = {
@@ -89,7 +101,13 @@ def mattes() -> dict[str, Any]:
         "application/x-www-form-urlencoded": {"schema": flat},
         "image/*": {"schema": {**_BINARY, "description": "the raw photo; options go in the query"}},
     }
-    return {"requestBody": {"required": True, "content": content}}
+    key = {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "schema": {"type": "string", "pattern": "^[ -~]{1,255}$"},
+        "description": "a request that is sent again with its key gets the first answer again",
+    }
+    return {"parameters": [key], "requestBody": {"required": True, "content": content}}
 
 
 def articles() -> dict[str, Any]:
@@ -113,16 +131,24 @@ def articles() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
 
 
-def model_entry(settings: Settings, state: Readiness) -> dict[str, Any]:
-    """One entry of `/v1/models`."""
-    card = find_card(settings.model, settings.model_dir)
+def model_entries(settings: Settings, state: Readiness) -> list[dict[str, Any]]:
+    """The entries of `/v1/models`: the model, and the stronger one where there is one."""
+    cards = running_cards(settings.model, settings.strong_model, settings.model_dir)
+    first = _model_entry(cards["fast"], state.ready, state.cold, state.pool)
+    if "strong" not in cards:
+        return [first]
+    strong = _model_entry(cards["strong"], state.ready, state.strong is None, state.strong)
+    return [first, strong | {"default": False}]
+
+
+def _model_entry(card: ModelCard, ready: bool, cold: bool, pool: Pool | None) -> dict[str, Any]:
     return {
         "name": card.name,
         "version": card.version,
         "default": True,
-        "state": "ready" if state.ready else "loading",
-        "cold": state.cold,
-        "device": state.pool.device if state.pool else None,
+        "state": "ready" if ready else "loading",
+        "cold": cold,
+        "device": pool.device if pool else None,
         "input_size": card.input_size,
         "licence": card.licence,
         "licence_note": card.licence_note,

@@ -1,4 +1,5 @@
-"""Between a read body and its answer, the same for every contract: charge the tenant, then have the job done.
+"""Between a read body and its answer, the same for every contract: look whether it is known, else charge the tenant and
+have the job done.
 
 What it is not: it knows no contract's fields and no error's shape. One per ingress replica.
 """
@@ -6,14 +7,18 @@ What it is not: it knows no contract's fields and no error's shape. One per ingr
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from deployments.calls import Answer, Job
+from deployments.ingress.answer_cache import AnswerCache
 from deployments.ingress.jobs import Service
 from deployments.ingress.tenancy import TENANT, own_limits
 from mattehorn.access.budgets import Standing, megapixel_images
 from mattehorn.access.tenant import ANONYMOUS, Budget
+from mattehorn.cache.answers import Answers
+from mattehorn.cache.fingerprint import Question
+from mattehorn.cache.kept import CACHE, Kept
 from mattehorn.errors import ImageTooLarge, QuotaExceeded, RateLimited
 from mattehorn.image.decode import read_header
 
@@ -30,13 +35,24 @@ class Served:
 class Work:
     def __init__(self, service: Service) -> None:
         self._service = service
+        settings = service.settings.cache
+        self.kept = Kept(service.store, CACHE, ttl_s=settings.ttl_s, max_bytes=settings.max_bytes)
+        self._cache = AnswerCache.of(service, Answers(self.kept, service.store))
 
     async def cut_out(self, job: Job, budget: Budget | None = None) -> Served:
         """The answer to one job of this request's tenant, within `budget` (the tenant's own where None is given).
 
         Raises the errors of `Service.cut_out`, RateLimited and QuotaExceeded; ImageTooLarge and what else a photo's
-        header may show. What fails costs nothing. Whoever has a key is counted, limited or not.
+        header may show. What fails costs nothing, nor does what was computed before. Whoever has a key is counted,
+        limited or not.
         """
+        if self._cache is None:
+            return await self._charged(job, budget)
+        asked = Question(job.tenant, job.photo, job.options, job.name, job.background, job.binary, job.recipe)
+        done = await self._cache.answer(asked, job.deadline, lambda: self._charged(job, budget))
+        return Served(done, "hit") if isinstance(done, Answer) else replace(done, cache="miss")
+
+    async def _charged(self, job: Job, budget: Budget | None) -> Served:
         tenant = TENANT.get()
         allowed = tenant.budget if budget is None else budget
         if allowed.unlimited and tenant.name == ANONYMOUS.name:

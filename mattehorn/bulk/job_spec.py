@@ -93,11 +93,18 @@ class JobSpec:
 
 
 def parse_request(
-    body: Mapping[str, Any], places: Places, *, job: str, created_at: str, owner: Owner = NOBODYS
+    body: Mapping[str, Any],
+    places: Places,
+    *,
+    job: str,
+    created_at: str,
+    owner: Owner = NOBODYS,
+    recipes: Sequence[Recipe] = (),
 ) -> tuple[JobSpec, tuple[str, ...]]:
     """(the spec, inline keys each once) of a request's JSON. Raises OptionError and its kinds.
 
-    `output` may be left out: the results are then kept in the results store, under `bulk/{id}/`.
+    `recipes` are the operator's own. `output` may be left out: the results are then kept in the results store,
+    under `bulk/{id}/`.
     """
     if unknown := next((name for name in body if name not in FIELDS), None):
         raise UnknownOption(f"A job has no {str(unknown)[:80]}; it has {', '.join(FIELDS)}.", field=str(unknown)[:80])
@@ -123,7 +130,7 @@ def parse_request(
         source=source,
         manifest_etag=_manifest_etag(source, places) if kind == "manifest" and source is not None else None,
         output=output,
-        recipe=_recipe(body),
+        recipe=_recipe(body, recipes),
         webhook_url=_text(body, "webhook_url") if body.get("webhook_url") else None,
         shard_keys=shard_size(len(keys)) if kind == "keys" else SHARD_KEYS,
         total=len(keys) if kind == "keys" else None,
@@ -185,7 +192,7 @@ def _check_each(texts: Iterable[str], places: Places, output: Place) -> None:
             )
 
 
-def _recipe(body: Mapping[str, Any]) -> Recipe:
+def _recipe(body: Mapping[str, Any], own: Sequence[Recipe]) -> Recipe:
     options = body.get("options")
     options = {} if options is None else options
     if not isinstance(options, Mapping):
@@ -193,7 +200,7 @@ def _recipe(body: Mapping[str, Any]) -> Recipe:
     recipe = body.get("recipe")
     if isinstance(recipe, Mapping):
         return parse_recipe(dict(recipe)).with_options(options)
-    return find_recipe(_text(body, "recipe")).with_options(options)
+    return find_recipe(_text(body, "recipe"), own).with_options(options)
 
 
 def _manifest_etag(manifest: Place, places: Places) -> str:

@@ -50,7 +50,8 @@ class StoredResult:
     """One record. Sides in px, `size` in bytes, `sha256` (hex) of the stored bytes, `created_at` RFC 3339.
 
     `name` and `sku` are as the caller sent them, for search; `tenant` is whose it is. `options` are all that were
-    used, `quality` is {"score", "reasons"}, `extra` whatever the saver added.
+    used, `quality` is {"score", "reasons"} and the gate's "route" where there was one, `recipe` `name@version;hash`,
+    `extra` whatever the saver added.
     """
 
     id: str
@@ -65,6 +66,7 @@ class StoredResult:
     sku: str | None = None
     model: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    recipe: str | None = None
     quality: dict[str, Any] | None = None
     alpha_key: str | None = None
     alpha_sha256: str | None = None
@@ -75,7 +77,7 @@ class StoredResult:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-INFO_FIELDS = ("width", "height", "name", "sku", "model", "options", "quality", "tenant")
+INFO_FIELDS = ("width", "height", "name", "sku", "model", "options", "recipe", "quality", "tenant")
 
 
 def save_result(
@@ -91,17 +93,19 @@ def save_result(
     template: str,
     now: datetime,
     run: datetime | None = None,
+    folder: str = "",
 ) -> StoredResult:
     """The record of the stored `image`, and of `alpha` (a PNG) and `source` where given.
 
-    `info` needs `width` and `height` and may hold the other INFO_FIELDS; whatever else
-    it holds becomes `extra`. All of it must be JSON. `template` is a preset or a template; `now` has a zone.
+    `info` needs `width` and `height` and may hold the other INFO_FIELDS; whatever else it holds becomes `extra`. All of
+    it must be JSON. `template` is a preset or a template, and `folder` goes before what it gives; `now` has a zone.
     Where a key holds other bytes, `-2`, `-3`.. goes before the suffix; where the same, the key is used again.
     """
     given = json.loads(json.dumps(dict(info)))  # as it will be read back; fails before anything is written
+    key = render_key(template, name=given.get("name") or "", sku=given.get("sku"), time=now, ext=ext, run=run)
     result = StoredResult(
         id=new_id(now),
-        key=render_key(template, name=given.get("name") or "", sku=given.get("sku"), time=now, ext=ext, run=run),
+        key=f"{folder}{key}",
         content_type=content_type,
         size=len(image),
         sha256=sha256(image).hexdigest(),

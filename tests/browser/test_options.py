@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 
 from mattehorn.colour import BACKGROUND_TEMPLATES
 from mattehorn.options import Options
+from mattehorn.scenes import SCENES
 from tests.browser.conftest import RED, encoded
 from tests.browser.driving import CENTRE, CORNER, assert_cut_out, choose, pick, pixel, wait_done, wait_jobs
 from tests.service import InProcessService
@@ -133,6 +134,7 @@ def test_webp_and_its_quality_are_sent(page: Page, photo: Path, service: InProce
 
 def test_the_pages_templates_and_defaults_are_the_services(page: Page) -> None:
     assert page.evaluate("import('/static/backgrounds.js').then((m) => m.TEMPLATES)") == BACKGROUND_TEMPLATES
+    assert page.evaluate("import('/static/backgrounds.js').then((m) => Object.keys(m.SCENES))") == list(SCENES)
     defaults = Options()
     for name in ("alpha_threshold", "erode_px", "feather_px", "encode_quality"):
         control = page.locator(f"#{name}")

@@ -78,7 +78,8 @@ def running(
         "--config",
         str(config or ROOT / "serve_config.yaml"),
     ]
-    for pair in (f"store.url=file://{folder}/store", *settings):
+    # no cache, unless a test is about it: the others count what equal photos cost
+    for pair in (f"store.url=file://{folder}/store", "cache.max_bytes=0", *settings):
         command += ["--set", pair]
     variables = {**os.environ, **environment}
     log = folder / "service.log"

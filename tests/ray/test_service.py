@@ -45,10 +45,14 @@ def shop() -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, swift_s3: S3Server, shop: Site) -> Iterator[Running]:
-    """The fake model over a results store in Swift."""
+    """The fake model, and a packaged one as the stronger, over a results store in Swift."""
     place = settings_for(swift_s3, prefix="interactive").model_dump(exclude_defaults=True)
     pairs = [f"store.{name}={value}" for name, value in place.items()]
-    pairs += ["model=fake", "bulk.uploads_kept_s=0"]  # the latter so that a look at uploads comes every 10 s
+    pairs += [
+        "model=fake",
+        "strong_model=mattehorn-slim",
+        "bulk.uploads_kept_s=0",
+    ]  # the latter so that a look at uploads comes every 10 s
     pairs += [f'url_allow=["{shop.place}"]']
     with running(tmp_path_factory.mktemp("service"), *pairs, environment=keys(swift_s3)) as started:
         yield started
@@ -76,6 +80,16 @@ def test_a_posted_photo_comes_back_as_a_cutout_of_its_size(service: Running) -> 
         part.split(";")[0].strip() for part in answer.headers["Server-Timing"].split(",")
     }
     assert answer.headers["Content-Disposition"] == "inline; filename*=UTF-8''p_matte.png"
+
+
+def test_the_stronger_model_answers_from_a_pool_of_its_own(service: Running) -> None:
+    files, fields = {"file": ("cup.jpg", COFFEE.read_bytes())}, {"tier": "best", "recipe": "marketplace-white"}
+    answer = httpx.post(f"{service.url}/v1/mattes", files=files, data=fields, timeout=60)
+    assert (answer.status_code, answer.headers["X-Mattehorn-Model"]) == (200, "mattehorn-slim@1")
+    assert answer.headers["X-Mattehorn-Recipe"].startswith("marketplace-white@1;")
+    assert len(service.replicas("MattingStrong")) == 1
+    models = httpx.get(f"{service.url}/v1/models", timeout=30).json()["models"]
+    assert [(model["name"], model["device"]) for model in models] == [("fake", "cpu"), ("mattehorn-slim", "cpu")]
 
 
 def test_a_request_id_is_taken_over_once(service: Running) -> None:

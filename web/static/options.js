@@ -1,5 +1,5 @@
 // The options' form: its controls, and the request's fields that they mean. Knows the API's names; sends nothing.
-import { COLOURS, TEMPLATES, cssGradient } from "./backgrounds.js";
+import { COLOURS, SCENES, TEMPLATES, cssGradient } from "./backgrounds.js";
 import { Picture } from "./picture.js";
 
 const EDGE = ["alpha_threshold", "erode_px", "feather_px", "refine"];
@@ -178,16 +178,16 @@ function withNumber(range) {
   };
 }
 
-/** Radio buttons for the templates and for an own gradient. */
+/** Radio buttons for the templates, the scenes and for an own gradient. */
 function buildTemplates(place) {
-  for (const name of [...Object.keys(TEMPLATES), OWN]) {
+  for (const name of [...Object.keys(TEMPLATES), ...Object.keys(SCENES), OWN]) {
     const radio = Object.assign(document.createElement("input"), { type: "radio", name: "template", value: name });
     radio.defaultChecked = name === Object.keys(TEMPLATES)[0];
     radio.dataset.i18nAriaLabel = name === OWN ? "background.own-gradient" : `template.${name}`;
     const face = Object.assign(document.createElement("i"), { className: "swatch" });
     face.dataset.i18nTitle = radio.dataset.i18nAriaLabel;
     if (name === OWN) face.dataset.own = "";
-    else face.style.background = cssGradient(TEMPLATES[name]);
+    else face.style.background = SCENES[name] ?? cssGradient(TEMPLATES[name]);
     const label = document.createElement("label");
     label.append(radio, face);
     place.append(label);
