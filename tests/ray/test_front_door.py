@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -19,10 +20,11 @@ from tests.ray.running import Running, running
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 BUDGET, ASKED = 7, 20
+_widths = count(160)
 
 
 def post(service: Running, key: str) -> int:
-    files = {"file": ("p.jpg", photo(3))}
+    files = {"file": ("p.jpg", photo(3, width=next(_widths)))}  # none twice: an answer that is kept costs nothing
     # a connection each, so that both replicas are asked
     return httpx.post(f"{service.url}/v1/mattes", files=files, headers=bearing(key), timeout=60).status_code
 
