@@ -50,6 +50,7 @@ def test_keys_and_budgets_hold_across_replicas_and_a_month_across_a_restart(tmp_
         assert eventually(lambda: [post(service, added) for _ in range(4)] == [401] * 4)
         assert post(service, key) == 429
         assert httpx.get(f"{service.url}/metrics", timeout=30).status_code == 401
+        assert httpx.get(f"{service.url}/v1/models", params={"api_key": key}, timeout=30).status_code == 401
         assert httpx.get(f"{service.url}/", timeout=30).status_code == 200
     assert not any(secret in (tmp_path / "service.log").read_text("utf-8") for secret in (key[12:], added[12:]))
 
