@@ -29,7 +29,7 @@ from mattehorn.image.decode import Decoded, SourceInfo, decode
 from mattehorn.image.resolution import read_dpi
 from mattehorn.layout.pixels import place_alpha, place_frame, place_subject
 from mattehorn.layout.plan import Placement, check_canvas, cropped_sides, plan
-from mattehorn.models.base import Model, ModelCard
+from mattehorn.models.base import Model, ModelCard, predict_with_subjects
 from mattehorn.models.zoo import DEFAULT
 from mattehorn.options import Options, parse_options
 from mattehorn.quality import Quality, assess
@@ -190,13 +190,14 @@ def cut_out(
 def run(model: Model, data: bytes, options: Options, limits: Limits, background: bytes | None = None) -> Result:
     """prepare, predict and finish with a loaded model, in this thread."""
     prepared = prepare(data, options, model.card, limits, background)
-    network_alpha = None
-    if prepared.fitted is not None:
+    if prepared.fitted is None:
+        result = dataclasses.replace(finish(prepared, None), model=NO_MODEL)
+    else:
         with prepared.stages.timed("infer"):
-            network_alpha = model.predict(prepared.fitted.pixels[None])[0]
-    result = finish(prepared, network_alpha)
+            (network_alpha,), (subject,) = predict_with_subjects(model, prepared.fitted.pixels[None])
+        result = dataclasses.replace(finish(prepared, network_alpha), model=model.card.id, subject=subject)
     prepared.stages.report()
-    return dataclasses.replace(result, model=model.card.id if prepared.fitted is not None else NO_MODEL)
+    return result
 
 
 @functools.cache

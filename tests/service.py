@@ -33,6 +33,7 @@ from mattehorn import telemetry
 from mattehorn.alpha import to_uint8
 from mattehorn.fetch.addresses import Address
 from mattehorn.fetch.fetch import Fetcher
+from mattehorn.models.base import predict_with_subjects
 from mattehorn.models.fake import CARD, FakeModel
 from mattehorn.settings import Settings
 from mattehorn.store.open import open_store
@@ -79,7 +80,7 @@ class FakeMatting:
         self.failures: list[BaseException] = []
         self.asked = 0
         executor = ThreadPoolExecutor(1, thread_name_prefix="device")
-        self._batcher = DrainBatcher(lambda images: to_uint8(self.model.predict(images)), executor, max_batch)
+        self._batcher = DrainBatcher(self._batch, executor, max_batch)
         self.predict, self.describe = Method(self._predict), Method(self._describe)
 
     async def _predict(self, pixels: Pixels, lane: Lane = "interactive") -> Prediction:
@@ -87,7 +88,12 @@ class FakeMatting:
         if self.failures:
             raise self.failures.pop(0)
         done = await self._batcher.submit(pixels, lane)
-        return Prediction(done.alpha, done.queue_ms, done.infer_ms, done.batch_size, self.model.card.id)
+        alpha, subject = done.answer
+        return Prediction(alpha, done.queue_ms, done.infer_ms, done.batch_size, self.model.card.id, subject)
+
+    def _batch(self, images: Pixels) -> list[tuple[Pixels, str | None]]:
+        alphas, subjects = predict_with_subjects(self.model, images)
+        return list(zip(to_uint8(alphas), subjects, strict=True))
 
     async def _describe(self) -> Pool:
         return Pool(self.model.card.id, self.model.device, "float32")

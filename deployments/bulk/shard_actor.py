@@ -61,7 +61,7 @@ class Matter:
         done = await self._batcher.submit(prepared.fitted.pixels)
         prepared.stages.record("queue", done.queue_ms)
         prepared.stages.record("infer", done.infer_ms)
-        result = await in_thread(self._pixels, finish, prepared, done.alpha)
+        result = await in_thread(self._pixels, finish, prepared, done.answer)
         return dataclasses.replace(result, model=self._model.card.id)
 
 

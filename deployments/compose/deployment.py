@@ -129,6 +129,7 @@ class Compose:
                 "width": result.width,
                 "height": result.height,
                 "model": result.model,
+                "subject": result.subject,
                 "options": options.model_dump(exclude_none=True),
                 "quality": {"score": result.quality.score, "reasons": list(result.quality.reasons)},
                 "source_sha256": result.source.sha256,

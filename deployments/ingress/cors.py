@@ -13,9 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ANY_ORIGIN = {"Access-Control-Allow-Origin": "*"}
 _EXPOSED = (
-    "X-Request-ID, Server-Timing, X-Mattehorn-Model, X-Mattehorn-Quality, X-Mattehorn-Quality-Reasons, "
-    "X-Mattehorn-Warnings, X-Width, X-Height, X-Foreground-Top, X-Foreground-Left, X-Foreground-Width, "
-    "X-Foreground-Height, Content-Disposition, Retry-After"
+    "X-Request-ID, Server-Timing, X-Mattehorn-Model, X-Mattehorn-Subject, X-Mattehorn-Quality, "
+    "X-Mattehorn-Quality-Reasons, X-Mattehorn-Warnings, X-Width, X-Height, X-Foreground-Top, X-Foreground-Left, "
+    "X-Foreground-Width, X-Foreground-Height, Content-Disposition, Retry-After"
 )
 _PREFLIGHT = {
     **ANY_ORIGIN,

@@ -62,6 +62,7 @@ class StoredResult:
     name: str | None = None
     sku: str | None = None
     model: str | None = None
+    subject: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     quality: dict[str, Any] | None = None
     alpha_key: str | None = None
@@ -72,7 +73,7 @@ class StoredResult:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-INFO_FIELDS = ("width", "height", "name", "sku", "model", "options", "quality")
+INFO_FIELDS = ("width", "height", "name", "sku", "model", "subject", "options", "quality")
 
 
 def save_result(
@@ -91,8 +92,8 @@ def save_result(
 ) -> StoredResult:
     """The record of the stored `image`, and of `alpha` (a PNG) and `source` where given.
 
-    `info` needs `width` and `height` and may hold `name`, `sku`, `model`, `options`, `quality`; whatever else
-    it holds becomes `extra`. All of it must be JSON. `template` is a preset or a template; `now` has a zone.
+    `info` needs `width` and `height` and may hold `name`, `sku`, `model`, `subject`, `options`, `quality`; whatever
+    else it holds becomes `extra`. All of it must be JSON. `template` is a preset or a template; `now` has a zone.
     Where a key holds other bytes, `-2`, `-3`.. goes before the suffix; where the same, the key is used again.
     """
     given = json.loads(json.dumps(dict(info)))  # as it will be read back; fails before anything is written
