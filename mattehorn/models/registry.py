@@ -64,16 +64,20 @@ def find_weights(card: ModelCard, *, path: str = "", model_dir: str | None = Non
 
 
 def find_subject_head(card: ModelCard, *, model_dir: str | None = None) -> bytes | None:
-    """The bytes of NAME.subject.safetensors, found like the weights and checked by sha256; None where the card names
-    none. Raises ModelError when it is missing or another one."""
+    """The bytes of NAME.subject.safetensors, found like the weights and checked by sha256.
+
+    None where the card names none, or is a user's, copied without it. Raises ModelError when it is another.
+    """
     if card.subject_sha256 is None:
         return None
     file = f"{card.name}.subject.safetensors"
     data = _find(card, file, model_dir)
-    if data is None or hashlib.sha256(data).hexdigest() != card.subject_sha256:
+    if data is None:
+        return None
+    if hashlib.sha256(data).hexdigest() != card.subject_sha256:
         raise ModelError(
             f"The card of {card.id} names a subject head of sha256 {card.subject_sha256[:16]}.., and {file} is "
-            f"{'not there' if data is None else 'another'}; restore the file, or take subject_sha256 off the card."
+            "another; restore the file, or take subject_sha256 off the card."
         )
     return data
 
