@@ -29,7 +29,7 @@ from mattehorn.image.decode import Decoded, SourceInfo, decode
 from mattehorn.image.resolution import read_dpi
 from mattehorn.layout.pixels import place_alpha, place_frame, place_subject
 from mattehorn.layout.plan import Placement, check_canvas, cropped_sides, plan
-from mattehorn.models.base import Model, ModelCard
+from mattehorn.models.base import Model, ModelCard, predict_with_subjects
 from mattehorn.models.zoo import DEFAULT
 from mattehorn.options import Options, parse_options
 from mattehorn.quality import Quality, assess
@@ -255,9 +255,9 @@ def predicted(prepared: Prepared, model: Model, *, mirror: bool = False, levels:
         return matted(prepared, None)
     with prepared.stages.timed("infer"):
         seen = [fitted.pixels, mirrored(fitted)] if mirror else [fitted.pixels]
-        found = model.predict(np.stack(seen))
+        found, (subject, *_) = predict_with_subjects(model, np.stack(seen))
         alphas = [matte.to_uint8(alpha) if levels else alpha for alpha in found]
-    return matted(prepared, *alphas, model=model.card.id)
+    return matted(prepared, *alphas, model=model.card.id, subject=subject)
 
 
 @functools.cache

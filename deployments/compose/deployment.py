@@ -151,6 +151,7 @@ class Compose:
                 "width": result.width,
                 "height": result.height,
                 "model": result.model,
+                "subject": result.subject,
                 "options": options.model_dump(exclude_none=True),
                 "recipe": result.recipe or None,
                 "quality": quality_document(result.quality, result.route),
