@@ -105,7 +105,7 @@ def test_the_catalogue_holds_every_preset_and_template_as_json() -> None:
     assert [(entry["id"], entry["hash"]) for entry in document["recipes"]] == list(HASHES.items())
     templates = BACKGROUND_TEMPLATES | dict.fromkeys(SCENES)  # a scene has no gradient
     assert {entry["name"]: entry["gradient"] for entry in document["background_templates"]} == templates
-    fields = {"name", "version", "id", "hash", "description", "options", "key_template", "locked", "quality"}
+    fields = {"name", "version", "id", "hash", "description", "options", "given", "key_template", "locked", "quality"}
     assert all(set(entry) == fields for entry in document["recipes"])
 
 
