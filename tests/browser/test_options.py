@@ -64,11 +64,11 @@ def test_a_recipe_is_described_sent_alone_and_can_be_left_again(
 ) -> None:
     pick(page, photo)
     wait_done(page)
-    page.locator("select[name=recipe]").select_option("minimal@1")
+    page.locator("select[name=recipe]").select_option("minimal@2")
     expect(page.locator("#fact-size")).to_have_text("1600 × 2000 px")
     wait_done(page)
-    assert service.jobs[-1].recipe == find_recipe("minimal@1").tag
-    expect(page.locator("#recipe-about")).to_have_text(find_recipe("minimal@1").description)
+    assert service.jobs[-1].recipe == find_recipe("minimal@2").tag
+    expect(page.locator("#recipe-about")).to_have_text(find_recipe("minimal@2").description)
     expect(page.locator("#recipe-sets")).to_contain_text("background_color #f2f2f0, output_size 1600x2000")
     expect(page.get_by_role("slider", name="Move inward (px)")).to_be_disabled()
     page.get_by_role("button", name="中文").click()
