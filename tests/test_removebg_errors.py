@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from deployments.ingress.errors import Forbidden, InvalidKey, MissingKey, shape_of
 from deployments.ingress.removebg.errors import TABLE, carvekit_error, code_of, error_response
 from deployments.ingress.removebg.routes import SHAPES
+from deployments.ingress.removebg.translate import PARAMETERS as PARAMETER_NAMES
 from mattehorn.access.budgets import Standing
 from mattehorn.errors import (
     DeadlineExceeded,
     IdempotencyInProgress,
+    IdempotencyKeyReused,
     MattehornError,
     ModelLoading,
     Overloaded,
@@ -82,6 +84,12 @@ def test_an_unknown_type_is_as_auto(client: Client, kind: str) -> None:
 def test_every_code_of_the_contract_is_reached_by_a_test() -> None:
     reached = {row.code for row in PARAMETERS} | {fault.code for fault in FAULTS} | REACHED_ELSEWHERE
     assert reached == set(TABLE)
+
+
+def test_the_api_document_has_every_parameter_and_code() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "api.md").read_text("utf-8")
+    section = text.partition("## remove.bg's endpoints")[2].partition("\n## ")[0]
+    assert [name for name in (*PARAMETER_NAMES, *TABLE) if f"`{name}`" not in section] == []
 
 
 def test_a_bad_value_costs_nothing_and_says_what_is_allowed(client: Client) -> None:
@@ -207,7 +215,8 @@ def test_a_key_that_is_wrong_is_told_byte_for_byte_as_remove_bg_does() -> None:
 
 
 def test_an_error_that_this_contract_does_not_know_is_still_one_of_its_codes() -> None:
-    assert code_of(IdempotencyInProgress("Still running.")) == "invalid_parameter"
+    assert code_of(IdempotencyInProgress("Still running.", retry_after_s=1)) == "rate_limit_exceeded"
+    assert code_of(IdempotencyKeyReused("Another photo.")) == "invalid_parameter"
     assert all(status >= 400 and title for status, title in TABLE.values())
 
 
