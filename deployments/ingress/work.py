@@ -48,7 +48,7 @@ class Work:
         """
         if self._cache is None:
             return await self._charged(job, budget)
-        asked = Question(job.tenant, job.photo, job.options, job.name, job.background, job.binary, job.recipe)
+        asked = _question(job)
         done = await self._cache.answer(asked, job.deadline, lambda: self._charged(job, budget))
         return Served(done, "hit") if isinstance(done, Answer) else replace(done, cache="miss")
 
@@ -70,6 +70,19 @@ class Work:
         except BaseException:
             await self._service.tally.refund(tenant.name, cost, standing.charged_at if standing else None)
             raise
+
+
+def _question(job: Job) -> Question:
+    return Question(
+        job.tenant,
+        job.photo,
+        job.options,
+        job.name,
+        job.background,
+        job.binary,
+        job.recipe,
+        repr(job.rendition),  # frozen values all the way down
+    )
 
 
 def refusal(standing: Standing, cost: int) -> RateLimited | QuotaExceeded | ImageTooLarge:
