@@ -29,11 +29,12 @@ from mattehorn.image.decode import Decoded, SourceInfo, decode
 from mattehorn.image.resolution import read_dpi
 from mattehorn.layout.pixels import place_alpha, place_frame, place_subject
 from mattehorn.layout.plan import Placement, check_canvas, cropped_sides, plan
-from mattehorn.models.base import Model, ModelCard
+from mattehorn.models.base import Model, ModelCard, predict_with_subjects
 from mattehorn.models.zoo import DEFAULT
 from mattehorn.options import Options, parse_options
 from mattehorn.quality import Quality, assess
 from mattehorn.recipe.gate import Route, quality_document
+from mattehorn.rendition import NOTHING_MORE, Rendition, check_region, render, scaled_box, scaled_region, shrunk
 from mattehorn.resize import Fitted, fit, restore_alpha
 from mattehorn.settings import Limits
 from mattehorn.stability import disagreement, mirrored
@@ -50,7 +51,7 @@ _ZIP_JPEG_QUALITY = 95  # 4:4:4 from here on, so that the subject's edge keeps i
 @dataclass(frozen=True)
 class Prepared:
     """A decoded photo, and what the network shall see of it (None: its own transparency is trusted). `dpi` is what the
-    result is to state; `binary`: alpha is cut to 0 or 1."""
+    result is to state; `binary`: alpha is cut to 0 or 1; `rendition`: what goes beyond the options."""
 
     photo: Decoded
     options: Options
@@ -62,6 +63,7 @@ class Prepared:
     dpi: int | None
     binary: bool = False
     recipe: str = ""  # `name@version;hash`, for the record
+    rendition: Rendition = NOTHING_MORE
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,10 @@ def prepare(
     *,
     binary: bool = False,
     recipe: str = "",
+    rendition: Rendition | None = None,
 ) -> Prepared:
-    """Decodes the photo and fits it to the network. Raises the errors of image.decode, OptionError for an empty roi and
-    for an output_size above the limits."""
+    """Decodes the photo and fits it to the network; with a `rendition` all but the network sees it at its size there.
+    Raises the errors of image.decode, OptionError for an empty roi and for an output_size above the limits."""
     stages = Stages()
     layout = options.layout
     if layout is not None and isinstance(layout.size, tuple):
@@ -131,13 +134,20 @@ def prepare(
         photo = decode(data, limits)
         backdrop = decode(background, limits) if background is not None else None
     telemetry.observe(telemetry.IMAGE_MEGAPIXELS, photo.info.width * photo.info.height / 1e6)
+    if rendition is not None:
+        check_region(options, photo.info.width, photo.info.height)
     roi = options.roi_box(photo.info.width, photo.info.height)
     fitted = None
     if photo.alpha is None or options.existing_alpha != "trust":
         with stages.timed("decode"):
             fitted = _fitted(photo, options, roi, card)
     dpi = options.dpi or read_dpi(data, photo.info.format)
-    return Prepared(photo, options, fitted, roi, backdrop, stages, limits, dpi, binary, recipe)
+    if rendition is not None:
+        with stages.timed("decode"):
+            small = shrunk(photo, rendition.most_pixels)
+        photo, roi = small, scaled_region(roi, photo.rgb.shape, small.rgb.shape)
+    more = rendition or NOTHING_MORE
+    return Prepared(photo, options, fitted, roi, backdrop, stages, limits, dpi, binary, recipe, more)
 
 
 def refitted(prepared: Prepared, card: ModelCard) -> Prepared:
@@ -165,6 +175,8 @@ def matted(
     options, stages, photo = prepared.options, prepared.stages, prepared.photo
     with stages.timed("refine"):
         full = _seen_alpha(prepared, network_alpha)
+        if prepared.rendition.solid:
+            full = matte.fill_enclosed(full)
         # F solves I = aF + (1-a)B, which holds for what is seen in the picture: not for a matte with its edge moved,
         # nor for given transparency, whose colour is not mixed with anything
         foreground = _foreground(prepared, full)
@@ -176,7 +188,7 @@ def matted(
         full = matte.refine_edges(full, options.alpha_threshold, options.erode_px, options.feather_px)
         alpha = matte.to_uint8(full)
         del full
-        box = matte.bounding_box(alpha)
+        box = _subject_box(alpha, prepared.rendition.subject_level)
         differs = None
         if prepared.fitted is not None and network_alpha is not None and mirrored_alpha is not None:
             differs = disagreement(prepared.fitted, network_alpha, mirrored_alpha)
@@ -196,8 +208,9 @@ def rendered(prepared: Prepared, made: Matted, route: Route | None = None, warni
         raise NoForeground(
             "No foreground was found in the photo; send another photo, a lower alpha_threshold, or allow_empty=true."
         )
-    with stages.timed("composite") if options.layout or options.kind == "composite" else nullcontext():
-        scene = _scene(prepared, made.foreground, made.alpha, _placement(prepared, made.alpha, box))
+    placement = _placement(prepared, made.alpha, box)
+    with stages.timed("composite") if placement or options.kind == "composite" else nullcontext():
+        scene = _scene(prepared, made.foreground, made.alpha, placement)
     data, extension = _render(prepared, scene, made, route)
     alpha_png = None
     if options.include == "alpha" or options.store_alpha:
@@ -210,7 +223,7 @@ def rendered(prepared: Prepared, made: Matted, route: Route | None = None, warni
         extension=extension,
         width=width,
         height=height,
-        foreground_box=box,
+        foreground_box=scaled_box(box, made.alpha.shape, (photo.info.height, photo.info.width)),
         quality=made.quality,
         source=photo.info,
         warnings=_warnings(prepared, extension) + warnings,
@@ -239,9 +252,16 @@ def cut_out(
     return run(model, _read(photo), wanted, limits or Limits(), None if background is None else _read(background))
 
 
-def run(model: Model, data: bytes, options: Options, limits: Limits, background: bytes | None = None) -> Result:
+def run(
+    model: Model,
+    data: bytes,
+    options: Options,
+    limits: Limits,
+    background: bytes | None = None,
+    rendition: Rendition | None = None,
+) -> Result:
     """The answer of one loaded model, in this thread."""
-    prepared = prepare(data, options, model.card, limits, background)
+    prepared = prepare(data, options, model.card, limits, background, rendition=rendition)
     result = rendered(prepared, predicted(prepared, model, mirror=options.check_stability))
     prepared.stages.report()
     return result
@@ -255,9 +275,9 @@ def predicted(prepared: Prepared, model: Model, *, mirror: bool = False, levels:
         return matted(prepared, None)
     with prepared.stages.timed("infer"):
         seen = [fitted.pixels, mirrored(fitted)] if mirror else [fitted.pixels]
-        found = model.predict(np.stack(seen))
+        found, (subject, *_) = predict_with_subjects(model, np.stack(seen))
         alphas = [matte.to_uint8(alpha) if levels else alpha for alpha in found]
-    return matted(prepared, *alphas, model=model.card.id)
+    return matted(prepared, *alphas, model=model.card.id, subject=subject)
 
 
 @functools.cache
@@ -306,13 +326,17 @@ def _seen_alpha(prepared: Prepared, network_alpha: NDArray[Any] | None) -> Matte
     return full
 
 
+def _subject_box(alpha: Pixels, above: int | None) -> tuple[int, int, int, int] | None:
+    return matte.bounding_box(alpha) if above is None else matte.subject_box(alpha, above)
+
+
 def _placement(prepared: Prepared, alpha: Pixels, box: tuple[int, int, int, int] | None) -> Placement | None:
     """Where the photo goes on the canvas; None where geometry stays as it is."""
-    layout = prepared.options.layout
+    layout = prepared.rendition.layout or prepared.options.layout
     if layout is None:
         return None
-    info = prepared.photo.info
-    return plan(layout, info.width, info.height, box, cropped_sides(alpha), prepared.limits)
+    height, width = alpha.shape
+    return plan(layout, width, height, box, cropped_sides(alpha), prepared.limits)
 
 
 def _scene(prepared: Prepared, foreground: Pixels, alpha: Pixels, placement: Placement | None) -> _Scene:
@@ -333,15 +357,19 @@ def _scene(prepared: Prepared, foreground: Pixels, alpha: Pixels, placement: Pla
 
 def _render(prepared: Prepared, scene: _Scene, made: Matted, route: Route | None) -> tuple[bytes, str]:
     """(bytes, file extension) of the output that was asked for."""
-    options, stages, dpi = prepared.options, prepared.stages, prepared.dpi
+    options, stages, dpi, form = prepared.options, prepared.stages, prepared.dpi, prepared.rendition.form
     foreground, alpha = scene.foreground, scene.alpha
     chosen = options.format or "png"
     if scene.background is not None:
         with stages.timed("composite"):
             rgb, left_over = lay_over(foreground, alpha, prepared.photo.rgb, scene.background, shadow_of(options))
         with stages.timed("encode"):
+            if form is not None:
+                return render(form, rgb, left_over, options.encode_quality, dpi)
             return _encode_composite(rgb, left_over, options, dpi)
     with stages.timed("encode"):
+        if form is not None:
+            return render(form, foreground, alpha, options.encode_quality, dpi)
         if options.kind == "alpha":
             return encode.encode_alpha(alpha, chosen, options.encode_quality, dpi), chosen
         if options.kind == "zip":

@@ -30,9 +30,9 @@ from deployments.ingress.api import build_api
 from deployments.matting.batcher import DrainBatcher
 from deployments.tally.book import Book
 from mattehorn import telemetry
-from mattehorn.alpha import to_uint8
 from mattehorn.fetch.addresses import Address
 from mattehorn.fetch.fetch import Fetcher
+from mattehorn.models.base import seen_by
 from mattehorn.models.fake import CARD, FakeModel
 from mattehorn.models.zoo import find_card
 from mattehorn.settings import Settings
@@ -80,7 +80,7 @@ class FakeMatting:
         self.failures: list[BaseException] = []
         self.asked = 0
         executor = ThreadPoolExecutor(1, thread_name_prefix="device")
-        self._batcher = DrainBatcher(lambda images: to_uint8(self.model.predict(images)), executor, max_batch)
+        self._batcher = DrainBatcher(lambda images: seen_by(self.model, images), executor, max_batch)
         self.predict, self.describe = Method(self._predict), Method(self._describe)
 
     async def _predict(self, pixels: Pixels, lane: Lane = "interactive") -> Prediction:
@@ -88,7 +88,8 @@ class FakeMatting:
         if self.failures:
             raise self.failures.pop(0)
         done = await self._batcher.submit(pixels, lane)
-        return Prediction(done.alpha, done.queue_ms, done.infer_ms, done.batch_size, self.name)
+        alpha, subject = done.answer
+        return Prediction(alpha, done.queue_ms, done.infer_ms, done.batch_size, self.name, subject)
 
     async def _describe(self) -> Pool:
         return Pool(self.model.card.id, self.model.device, "float32")

@@ -61,20 +61,20 @@ def asked(client: Client) -> tuple[int, int]:
 # the recipe
 
 
-@pytest.mark.parametrize("name", ["minimal", "minimal@1"])
+@pytest.mark.parametrize("name", ["minimal", "minimal@2"])
 def test_a_recipe_by_its_name_gives_its_values_and_says_so(client: Client, name: str) -> None:
     answer = post(client, recipe=name)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
     assert (answer.headers["x-width"], answer.headers["x-height"]) == ("1600", "2000")
-    assert answer.headers["x-mattehorn-recipe"] == find_recipe("minimal@1").tag
-    assert client.service.jobs[-1].recipe == find_recipe("minimal@1").tag
+    assert answer.headers["x-mattehorn-recipe"] == find_recipe("minimal@2").tag
+    assert client.service.jobs[-1].recipe == find_recipe("minimal@2").tag
     assert "x-mattehorn-route" not in answer.headers
 
 
 def test_fields_go_over_the_recipes_and_the_hash_follows(client: Client) -> None:
     answer = post(client, recipe="minimal", output_size="90x80", headers=JSON)
     changed = find_recipe("minimal").with_options({"output_size": "90x80"})
-    assert answer.json()["recipe"] == {"name": "minimal", "version": 1, "hash": changed.hash}
+    assert answer.json()["recipe"] == {"name": "minimal", "version": 2, "hash": changed.hash}
     assert (answer.json()["width"], answer.json()["route"]) == (90, None)
 
 

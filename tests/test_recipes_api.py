@@ -17,7 +17,7 @@ def test_the_recipes_come_with_hash_and_effective_options(client: Client) -> Non
 
 
 def test_an_entrys_options_are_taken_by_the_endpoint_for_one_photo(client: Client) -> None:
-    (entry,) = (entry for entry in client.get("/v1/recipes").json()["recipes"] if entry["name"] == "id-photo")
+    (entry,) = (entry for entry in client.get("/v1/recipes").json()["recipes"] if entry["id"] == "id-photo@2")
     fields = {name: str(value) for name, value in entry["options"].items() if value is not None}
     answer = post(client, **fields)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")

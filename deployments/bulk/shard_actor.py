@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from deployments.bulk import parts
 from deployments.compose.routing import best_matte
 from deployments.matting.batcher import DrainBatcher
-from mattehorn.alpha import to_uint8
 from mattehorn.bulk.job_spec import JobSpec
 from mattehorn.bulk.patience import Border, Patience, PhotoRunner
 from mattehorn.bulk.plan import Plan
@@ -25,6 +24,7 @@ from mattehorn.bulk.shard import ShardTools, ShardWork
 from mattehorn.bulk.state import JobState
 from mattehorn.bulk.worker import always
 from mattehorn.errors import MattehornError
+from mattehorn.models.base import Seen, seen_by
 from mattehorn.models.registry import load_model
 from mattehorn.models.zoo import Pool, running_cards
 from mattehorn.pipeline import Matted, Prepared, Result, matted, prepare, refitted
@@ -72,14 +72,14 @@ class Matter:
         done = await asyncio.gather(*(self._batchers[pool].submit(pixels) for pixels in seen))
         prepared.stages.record("queue", max(one.queue_ms for one in done))
         prepared.stages.record("infer", max(one.infer_ms for one in done))
-        alphas = [one.alpha for one in done]
-        return await self._in_thread(lambda: matted(prepared, *alphas, model=card.id))
+        alphas, subject = [one.answer[0] for one in done], done[0].answer[1]
+        return await self._in_thread(lambda: matted(prepared, *alphas, model=card.id, subject=subject))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pixels, work)
 
 
-def _batcher(settings: Settings, name: str, device: str) -> DrainBatcher:
+def _batcher(settings: Settings, name: str, device: str) -> DrainBatcher[Seen]:
     model = load_model(
         name,
         device=device,
@@ -88,7 +88,7 @@ def _batcher(settings: Settings, name: str, device: str) -> DrainBatcher:
         fake_ms=(settings.fake.batch_ms, settings.fake.image_ms),
     )
     one = ThreadPoolExecutor(1, thread_name_prefix="device")
-    return DrainBatcher(lambda images: to_uint8(model.predict(images)), one, settings.max_batch)
+    return DrainBatcher(lambda images: seen_by(model, images), one, settings.max_batch)
 
 
 class ShardActor:

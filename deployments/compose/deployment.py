@@ -71,7 +71,7 @@ class Compose:
         megapixels = header.megapixels
         if job.background is not None:
             megapixels += read_header(job.background, limits).megapixels
-        if (layout := job.options.layout) is not None:  # a photo of one pixel may ask for a canvas of 50 megapixels
+        if (layout := job.layout) is not None:  # a photo of one pixel may ask for a canvas of 50 megapixels
             megapixels += most_pixels(layout, header.width, header.height, limits) / 1e6
         with self._lanes.place(job.lane):
             waited = perf_counter()
@@ -90,8 +90,16 @@ class Compose:
         return pool
 
     def _prepared(self, job: Job) -> Prepared:
-        card, limits = self._cards["fast"], self._settings.limits
-        return prepare(job.photo, job.options, card, limits, job.background, binary=job.binary, recipe=job.recipe)
+        return prepare(
+            job.photo,
+            job.options,
+            self._cards["fast"],
+            self._settings.limits,
+            job.background,
+            binary=job.binary,
+            recipe=job.recipe,
+            rendition=job.rendition,
+        )
 
     async def _settled(self, prepared: Prepared, job: Job) -> Result:
         """The answer of the model, or the models, that the photo goes to."""
@@ -151,6 +159,7 @@ class Compose:
                 "width": result.width,
                 "height": result.height,
                 "model": result.model,
+                "subject": result.subject,
                 "options": options.model_dump(exclude_none=True),
                 "recipe": result.recipe or None,
                 "quality": quality_document(result.quality, result.route),

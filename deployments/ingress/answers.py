@@ -27,6 +27,8 @@ def headers(served: Served, name: str, total_ms: float, warnings: tuple[str, ...
         "X-Mattehorn-Quality": f"{result.quality.score:.3f}",
         "Content-Disposition": f"inline; filename*=UTF-8''{quote(f'{name}_matte.{result.extension}', safe='')}",
     }
+    if result.subject is not None:
+        found["X-Mattehorn-Subject"] = result.subject
     if result.foreground_box is not None:
         for side, pixels in zip(("Top", "Left", "Height", "Width"), result.foreground_box, strict=True):
             found[f"X-Foreground-{side}"] = str(pixels)
@@ -78,6 +80,7 @@ def as_json(served: Served, name: str, total_ms: float, url: str | None, inline:
         },
         "foreground": box or None,
         "model": {"name": model, "version": version},
+        "subject": result.subject,
         "quality": {"score": round(result.quality.score, 3), "reasons": list(result.quality.reasons)},
         "timings_ms": {stage: round(ms, 1) for stage, ms in {**result.timings_ms, "total": total_ms}.items()},
         "result": {"id": stored.id, "url": url} if stored is not None else None,

@@ -35,6 +35,7 @@ from deployments.ingress.jobs import Service, job_for, observe_total, require_mo
 from deployments.ingress.middleware import BodyLimitMiddleware, RequestMiddleware
 from deployments.ingress.negotiate import Accept, parse_accept, require
 from deployments.ingress.recipe_field import wish_for
+from deployments.ingress.removebg import routes as removebg
 from deployments.ingress.sources import Sources, with_fetch
 from deployments.ingress.tenancy import load_own, own_limits
 from deployments.ingress.work import Work
@@ -56,7 +57,7 @@ def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
     bulk, work, idempotency = BulkAccess(service.settings), Work(service), Idempotency(service)
     uploads = upload_sweep.lifespan(service.settings.bulk, bulk)
     keys = keys_of(service.settings)
-    shapes = {rembg.PATH: rembg.error_response}
+    shapes = {rembg.PATH: rembg.error_response, **removebg.SHAPES}
     recipes = read_recipes(service.settings.recipes_dir)
     app = FastAPI(
         lifespan=cache_sweep.lifespan((work.kept, idempotency.kept), uploads),
@@ -69,16 +70,19 @@ def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
         dependencies=[] if keys is None else schemas.KEY_FORMS,
     )
     # each is around those before it
-    app.add_middleware(BodyLimitMiddleware, limits=service.settings.limits, forms=jobs_api.FORMS)
+    bodies = removebg.body_bounds(service.settings)
+    app.add_middleware(BodyLimitMiddleware, limits=service.settings.limits, forms=jobs_api.FORMS, bodies=bodies)
     app.add_middleware(FrontDoor, keys=keys, metrics_open=service.settings.metrics_open, shapes=shapes)
     errors.install(app, shapes)
-    app.add_middleware(CorsMiddleware, paths=[rembg.PATH, *([] if keys is None else ["/v1/"])])
+    shims = (rembg.PATH, *removebg.PATHS)
+    app.add_middleware(CorsMiddleware, paths=[*shims, *([] if keys is None else ["/v1/"])])
     app.add_middleware(RequestMiddleware, serve_echoes_id=serve_echoes_id)  # the last is the outermost
     sources = Sources(service)
     app.include_router(mattes_router(service, sources, work, idempotency, recipes))
     app.include_router(results_router(service))
     app.include_router(articles.router(service, work))
     app.include_router(rembg.router(service, sources, work))
+    app.include_router(removebg.router(service, sources, work))
     app.include_router(recipes_api.router(recipes))
     app.include_router(jobs_api.router(service.settings, bulk))
     app.include_router(events_api.router(EventGate(service.settings.events), bulk))

@@ -17,7 +17,10 @@ ANY_ORIGIN = {"Access-Control-Allow-Origin": "*"}
 _EXPOSED = ", ".join(
     (
         *("X-Request-ID", "Server-Timing", "Content-Disposition", "Retry-After", "Location", "Idempotency-Replayed"),
-        *(f"X-Mattehorn-{name}" for name in ("Model", "Quality", "Quality-Reasons", "Recipe", "Result-Id", "Cache")),
+        *(
+            f"X-Mattehorn-{name}"
+            for name in ("Model", "Subject", "Quality", "Quality-Reasons", "Recipe", "Route", "Result-Id", "Cache")
+        ),
         *("X-Mattehorn-Warnings", "X-Width", "X-Height", "X-Max-Width", "X-Max-Height", "X-Type", "X-Credits-Charged"),
         *(f"X-Foreground-{side}" for side in ("Top", "Left", "Width", "Height")),
         *(f"X-RateLimit-{name}" for name in ("Limit", "Remaining", "Reset")),

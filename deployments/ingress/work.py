@@ -15,11 +15,11 @@ from deployments.ingress.answer_cache import AnswerCache
 from deployments.ingress.jobs import Service
 from deployments.ingress.tenancy import TENANT, own_limits
 from mattehorn.access.budgets import Standing, megapixel_images
-from mattehorn.access.tenant import ANONYMOUS, Budget
+from mattehorn.access.tenant import ANONYMOUS, Budget, Tenant
 from mattehorn.cache.answers import Answers
 from mattehorn.cache.fingerprint import Question
 from mattehorn.cache.kept import CACHE, Kept
-from mattehorn.errors import ImageTooLarge, QuotaExceeded, RateLimited
+from mattehorn.errors import ImageTooLarge, MattehornError, QuotaExceeded, RateLimited
 from mattehorn.image.decode import read_header
 
 
@@ -48,13 +48,24 @@ class Work:
         """
         if self._cache is None:
             return await self._charged(job, budget)
-        asked = Question(job.tenant, job.photo, job.options, job.name, job.background, job.binary, job.recipe)
+        asked = _question(job)
         done = await self._cache.answer(asked, job.deadline, lambda: self._charged(job, budget))
-        return Served(done, "hit") if isinstance(done, Answer) else replace(done, cache="miss")
+        if isinstance(done, Answer):
+            return Served(done, "hit", await self._standing(budget))
+        return replace(done, cache="miss")
+
+    async def _standing(self, budget: Budget | None) -> Standing | None:
+        """Where the tenant stands, for an answer that costs nothing: it is given whether the tally answers or not."""
+        tenant, allowed = _spender(budget)
+        if allowed.unlimited:
+            return None
+        try:
+            return await self._service.tally.charge(tenant.name, 0, allowed)
+        except MattehornError:
+            return None
 
     async def _charged(self, job: Job, budget: Budget | None) -> Served:
-        tenant = TENANT.get()
-        allowed = tenant.budget if budget is None else budget
+        tenant, allowed = _spender(budget)
         if allowed.unlimited and tenant.name == ANONYMOUS.name:
             return Served(await self._service.cut_out(job))
         limits = own_limits(self._service.settings.limits)
@@ -70,6 +81,25 @@ class Work:
         except BaseException:
             await self._service.tally.refund(tenant.name, cost, standing.charged_at if standing else None)
             raise
+
+
+def _spender(budget: Budget | None) -> tuple[Tenant, Budget]:
+    """This request's tenant, and what it may spend."""
+    tenant = TENANT.get()
+    return tenant, tenant.budget if budget is None else budget
+
+
+def _question(job: Job) -> Question:
+    return Question(
+        job.tenant,
+        job.photo,
+        job.options,
+        job.name,
+        job.background,
+        job.binary,
+        job.recipe,
+        repr(job.rendition),  # frozen values all the way down
+    )
 
 
 def refusal(standing: Standing, cost: int) -> RateLimited | QuotaExceeded | ImageTooLarge:

@@ -22,7 +22,8 @@ _ONLY_STORED = ("name", "sku", "store_alpha", "store_source")  # seen in what is
 
 @dataclass(frozen=True)
 class Question:
-    """One request's wish. `name` is the upload's, which a stored result's key is made of; `recipe` a recipe's hash."""
+    """One request's wish. `name` is the upload's, which a stored result's key is made of; `recipe` is a
+    recipe's hash, `rendition` what no option asks for."""
 
     tenant: str
     photo: bytes
@@ -31,6 +32,7 @@ class Question:
     background: bytes | None = None
     binary: bool = False
     recipe: str = ""
+    rendition: str = ""
 
 
 def maker(settings: Settings) -> str:
@@ -54,6 +56,7 @@ def fingerprint(question: Question, maker: str) -> str:
         json.dumps(options, sort_keys=True),
         str(question.binary),
         question.recipe,
+        question.rendition,
     )
 
 

@@ -76,14 +76,19 @@ class AxisRule:
 
 @dataclass(frozen=True)
 class Layout:
-    """All layout options of one request, checked: what options.layout gives."""
+    """All layout options of one request, checked: what options.layout gives.
+
+    Only other services' contracts ask for `scaling` keep, which moves the subject and leaves its size, and for `share`:
+    how much of its area a subject that fits fills, 0..1.
+    """
 
     horizontal: AxisRule = AxisRule()
     vertical: AxisRule = AxisRule()
     size: CanvasSize = "original"
     reference: Literal["subject", "original"] = "subject"
-    scaling: Literal["fit", "fill"] = "fit"
+    scaling: Literal["fit", "fill", "keep"] = "fit"
     snap: bool = True
+    share: Fraction = Fraction(1)
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,7 @@ def plan(
     scale = Fraction(1)
     if not unscaled:
         ratios = [Fraction(area.length, source.length) for area, source in zip(areas, sources, strict=True)]
-        scale = min(ratios) if layout.scaling == "fit" else max(ratios)
+        scale = layout.share * (min(ratios) if layout.scaling == "fit" else max(ratios))
     horizontal, vertical = (
         AxisPlacement(
             size,
@@ -229,7 +234,8 @@ def _canvas(
         Fraction(1),
         *(Fraction(rule.most_px or side, side) for rule, side in zip(rules, (width, height), strict=True)),
     )
-    return cropped and shrink == 1, (_scaled(width, shrink), _scaled(height, shrink))
+    keeps = (cropped and shrink == 1) or layout.scaling == "keep"
+    return keeps, (_scaled(width, shrink), _scaled(height, shrink))
 
 
 def _within(span: Span, insets: tuple[Inset, Inset]) -> Span:

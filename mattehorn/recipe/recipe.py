@@ -163,7 +163,7 @@ class Recipe:
         return settled_format(parse_options(self.options))
 
     def entry(self) -> dict[str, Any]:
-        """What `/v1/recipes` says of it: the options in force, defaults filled in."""
+        """What `/v1/recipes` says of it: the options in force, defaults filled in, and those that it gives."""
         options = self.bulk_options()
         values = options.model_dump(mode="json", exclude=set(NOT_IN_BULK)) | {"output": options.kind}
         return {
@@ -173,6 +173,7 @@ class Recipe:
             "hash": self.hash,
             "description": self.description,
             "options": values,
+            "given": dict(self.options),
             "key_template": self.key_template,
             "locked": self.locked if self.locked is True else list(self.locked),
             "quality": dataclasses.asdict(self.quality) if self.quality else None,

@@ -65,6 +65,7 @@ class StoredResult:
     name: str | None = None
     sku: str | None = None
     model: str | None = None
+    subject: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     recipe: str | None = None
     quality: dict[str, Any] | None = None
@@ -77,7 +78,7 @@ class StoredResult:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-INFO_FIELDS = ("width", "height", "name", "sku", "model", "options", "recipe", "quality", "tenant")
+INFO_FIELDS = ("width", "height", "name", "sku", "model", "subject", "options", "recipe", "quality", "tenant")
 
 
 def save_result(

@@ -42,6 +42,11 @@ export const en = {
   "busy.alpha": "Making the alpha matte …",
   "busy.done": "Done",
 
+  "recipe.legend": "Recipe",
+  "recipe.label": "Ready-made options",
+  "recipe.none": "None",
+  "recipe.sets": "It sets {options}.",
+
   "background.legend": "Background",
   "background.transparent": "None",
   "background.color": "Colour",

@@ -42,6 +42,11 @@ export const zh = {
   "busy.alpha": "正在生成透明度蒙版…",
   "busy.done": "完成",
 
+  "recipe.legend": "处理方案",
+  "recipe.label": "预设选项",
+  "recipe.none": "不使用",
+  "recipe.sets": "设定：{options}。",
+
   "background.legend": "背景",
   "background.transparent": "透明",
   "background.color": "纯色",
