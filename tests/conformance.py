@@ -35,6 +35,7 @@ CHECKS = (
     "tells_when_to_come_back",
 )
 CONFIG = """
+max-stream-events = 1  # a job that waits for a worker has no second one
 hooks = "tests.schemathesis_hooks"
 [dictionaries.known]
 values = {known}

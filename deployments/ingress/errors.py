@@ -22,6 +22,7 @@ from mattehorn.errors import MattehornError
 
 log = logging.getLogger("ray.serve")
 
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _BY_STATUS: dict[int, type[MattehornError]] = {
     404: errors.NotFound,
     405: errors.MethodNotAllowed,
@@ -143,11 +144,9 @@ def install(app: FastAPI, shapes: Mapping[str, Shape] = NATIVE) -> None:
 
 def _allowed(request: Request) -> str:
     """Every method of the path (RFC 9110, 10.2.1); Starlette names those of the first route that has it."""
-    methods: set[str] = set()
-    for route in request.app.routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
-            methods |= getattr(route, "methods", None) or set()
-    return ", ".join(sorted(methods))
+    asked = ({**request.scope, "method": method} for method in _METHODS)
+    found = (any(route.matches(scope)[0] is Match.FULL for route in request.app.routes) for scope in asked)
+    return ", ".join(method for method, allowed in zip(_METHODS, found, strict=True) if allowed)
 
 
 def _http_message(request: Request, error: HTTPException) -> str:
