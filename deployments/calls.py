@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from mattehorn import telemetry
 from mattehorn.access.tenant import ANONYMOUS
 from mattehorn.errors import DeadlineExceeded, Overloaded, Unavailable
+from mattehorn.layout.plan import Layout
 from mattehorn.options import Options
 from mattehorn.pipeline import Result
+from mattehorn.rendition import Rendition
 from mattehorn.store.results import StoredResult
 
 T = TypeVar("T")
@@ -48,6 +50,11 @@ class Job:
     lane: Lane = "interactive"
     tenant: str = ANONYMOUS.name
     binary: bool = False  # alpha smoothed and cut to 0 or 1, which no native option asks for
+    rendition: Rendition | None = None  # what else none asks for
+
+    @property
+    def layout(self) -> Layout | None:
+        return (self.rendition.layout if self.rendition else None) or self.options.layout
 
 
 @dataclass(frozen=True)

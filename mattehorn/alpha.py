@@ -22,6 +22,7 @@ _TILE_PX = 256  # 256 KiB of float32: a tile and its result stay in the processo
 _REACH_SIGMAS = 3  # a Gaussian beyond 3 sigma weighs 0.3 %
 _COARSE_SIGMA = 4.0  # wider feathers are computed on a matte small enough to make them this wide
 _CUT_LEVEL = 127
+_FAINT, _FULL = 12, 243  # within 5 % of 0 or 255 a level says nothing but noise
 _HALF_LEVEL = 0.5 / _LEVELS  # closer than this to 0 or 1 is 0 or 1 in 8 bits
 
 
@@ -84,6 +85,18 @@ def binarise(alpha: Float) -> Float:
     return np.asarray(levels >= _CUT_LEVEL, np.float32)
 
 
+def fill_enclosed(alpha: Float) -> Float:
+    """The matte with every half-transparent patch opaque that the subject encloses, such as a car's windows. A patch
+    that touches what is wholly transparent is an edge, hair or a glass, and stays."""
+    levels = to_uint8(alpha)
+    count, labels = cv2.connectedComponents(cv2.inRange(levels, _FAINT + 1, _FULL - 1), connectivity=8)
+    beside_nothing = cv2.dilate(cv2.inRange(levels, 0, _FAINT), np.ones((3, 3), np.uint8)) > 0
+    enclosed = np.ones(count, np.bool_)
+    enclosed[np.unique(labels[beside_nothing])] = False
+    enclosed[0] = False
+    return np.where(enclosed[labels], np.float32(1), alpha)
+
+
 def combine_with_given(alpha: Float, given: Uint8 | None, mode: Given) -> Float:
     """The matte under the photo's own transparency `given`: multiply never makes transparent opaque, trust takes
     `given` alone, ignore drops it."""
@@ -113,9 +126,10 @@ def to_uint8(alpha: Float) -> Uint8:
     return levels
 
 
-def bounding_box(alpha: Uint8) -> tuple[int, int, int, int] | None:
-    """(top, left, height, width) of the pixels above 0; None when there are none."""
-    left, top, width, height = cv2.boundingRect(alpha)
+def bounding_box(alpha: Uint8, above: int = 0) -> tuple[int, int, int, int] | None:
+    """(top, left, height, width) of the pixels above that level; None when there are none."""
+    counted = cv2.threshold(alpha, above, _LEVELS, cv2.THRESH_BINARY)[1] if above else alpha
+    left, top, width, height = cv2.boundingRect(counted)
     return (top, left, height, width) if width else None
 
 

@@ -21,6 +21,7 @@ _SWEEPS = 10  # per level; two above 32 px, as in the paper, leave 3.1 levels in
 _SMOOTHNESS = 1e-5  # pull towards the neighbours where alpha is flat; Germer et al.'s value
 _DOUBT = 2.0  # of the projection in the matte; see `_project`
 _OPAQUE = 0.99  # above, the photo's own pixel is the subject: dividing by alpha would gain less than a level
+_TILE_PX = 512  # of the colour that is continued outward: 2 MB of labels
 _STRIP_PX = 1_000_000  # pixels projected at once: at most about 60 MB of temporaries
 
 
@@ -46,6 +47,38 @@ def zero_hidden(foreground: Uint8, alpha: Uint8) -> Uint8:
     shown = np.zeros_like(foreground)
     cv2.copyTo(foreground, alpha, shown)
     return shown
+
+
+def extend_colour(foreground: Uint8, alpha: Uint8, reach_px: int) -> Uint8:
+    """A copy of `foreground` whose pixels with alpha (uint8 [H, W]) 0 have the colour of the nearest pixel with more,
+    for `reach_px` and some more around the subject; what lies farther off has the subject's mean colour.
+
+    For a JPEG of the colour alone: no block at the subject's edge mixes its colour with another.
+    """
+    extended = foreground.copy()
+    shown = np.asarray(cv2.inRange(alpha, 1, 255), np.uint8)
+    extended[alpha == 0] = np.round(cv2.mean(foreground, mask=shown)[:3])
+    height, width = alpha.shape
+    for top in range(0, height, _TILE_PX):
+        for left in range(0, width, _TILE_PX):
+            y, x = max(0, top - reach_px), max(0, left - reach_px)
+            part = np.s_[y : top + _TILE_PX + reach_px, x : left + _TILE_PX + reach_px]
+            if 0 < cv2.countNonZero(shown[part]) < shown[part].size:
+                own = np.s_[top : top + _TILE_PX, left : left + _TILE_PX]
+                within = np.s_[top - y : top - y + _TILE_PX, left - x : left - x + _TILE_PX]
+                nearest = _nearest_colour(foreground[part], shown[part])[within]
+                extended[own] = np.where(shown[own][..., None] > 0, foreground[own], nearest)
+    return extended
+
+
+def _nearest_colour(colour: Uint8, shown: Uint8) -> Uint8:
+    """The colour [h, w, 3] of each pixel's nearest one that is shown (255, else 0); one at least is."""
+    hidden = cv2.bitwise_not(shown)
+    _, labels = cv2.distanceTransformWithLabels(hidden, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    known = hidden == 0
+    by_label = np.zeros((int(labels.max()) + 1, 3), np.uint8)
+    by_label[labels[known]] = colour[known]
+    return np.asarray(by_label[labels], np.uint8)
 
 
 def _reduced(image: Uint8, alpha: Float, rows: int, cols: int) -> tuple[Float, Float]:

@@ -157,6 +157,11 @@ class PictureOptions(BaseModel):
     def offset_px(self) -> tuple[int, int]:
         return _offset_parts(self.shadow_offset)
 
+    @property
+    def roi_parts(self) -> list[tuple[float, str]]:
+        """(number, px or %) of x1, y1, x2 and y2; nothing without an `roi`."""
+        return _roi_parts(self.roi) if self.roi else []
+
     def roi_box(self, width: int, height: int) -> tuple[int, int, int, int] | None:
         """(left, top, right, bottom) in pixels, clipped to the picture; None for the whole of it.
 

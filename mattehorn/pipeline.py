@@ -33,6 +33,7 @@ from mattehorn.models.base import Model, ModelCard
 from mattehorn.models.zoo import DEFAULT
 from mattehorn.options import Options, parse_options
 from mattehorn.quality import Quality, assess
+from mattehorn.rendition import NOTHING_MORE, Rendition, check_region, render, scaled_box, scaled_region, shrunk
 from mattehorn.resize import Fitted, fit, restore_alpha
 from mattehorn.settings import Limits
 from mattehorn.telemetry import Stages
@@ -48,7 +49,7 @@ _ZIP_JPEG_QUALITY = 95  # 4:4:4 from here on, so that the subject's edge keeps i
 @dataclass(frozen=True)
 class Prepared:
     """A decoded photo, and what the network shall see of it (None: its own transparency is trusted). `dpi` is what the
-    result is to state; `binary`: alpha is cut to 0 or 1."""
+    result is to state; `binary`: alpha is cut to 0 or 1; `rendition`: what goes beyond the options."""
 
     photo: Decoded
     options: Options
@@ -59,6 +60,7 @@ class Prepared:
     limits: Limits
     dpi: int | None
     binary: bool = False
+    rendition: Rendition = NOTHING_MORE
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,10 @@ def prepare(
     background: bytes | None = None,
     *,
     binary: bool = False,
+    rendition: Rendition | None = None,
 ) -> Prepared:
-    """Decodes the photo and fits it to the network. Raises the errors of image.decode, OptionError for an empty roi and
-    for an output_size above the limits."""
+    """Decodes the photo and fits it to the network; with a `rendition` all but the network sees it at its size there.
+    Raises the errors of image.decode, OptionError for an empty roi and for an output_size above the limits."""
     stages = Stages()
     layout = options.layout
     if layout is not None and isinstance(layout.size, tuple):
@@ -112,6 +115,8 @@ def prepare(
         photo = decode(data, limits)
         backdrop = decode(background, limits) if background is not None else None
     telemetry.observe(telemetry.IMAGE_MEGAPIXELS, photo.info.width * photo.info.height / 1e6)
+    if rendition is not None:
+        check_region(options, photo.info.width, photo.info.height)
     roi = options.roi_box(photo.info.width, photo.info.height)
     fitted = None
     if photo.alpha is None or options.existing_alpha != "trust":
@@ -119,7 +124,11 @@ def prepare(
             shown = photo.rgb if options.existing_alpha == "ignore" else _on_grey(photo)
             fitted = fit(_crop(shown, roi), card.input_size, card.fit, card.restore)
     dpi = options.dpi or read_dpi(data, photo.info.format)
-    return Prepared(photo, options, fitted, roi, backdrop, stages, limits, dpi, binary)
+    if rendition is not None:
+        with stages.timed("decode"):
+            small = shrunk(photo, rendition.most_pixels)
+        photo, roi = small, scaled_region(roi, photo.rgb.shape, small.rgb.shape)
+    return Prepared(photo, options, fitted, roi, backdrop, stages, limits, dpi, binary, rendition or NOTHING_MORE)
 
 
 def finish(prepared: Prepared, network_alpha: NDArray[Any] | None) -> Result:
@@ -131,6 +140,8 @@ def finish(prepared: Prepared, network_alpha: NDArray[Any] | None) -> Result:
     options, stages, photo = prepared.options, prepared.stages, prepared.photo
     with stages.timed("refine"):
         full = _seen_alpha(prepared, network_alpha)
+        if prepared.rendition.solid:
+            full = matte.fill_enclosed(full)
         # F solves I = aF + (1-a)B, which holds for what is seen in the picture: not for a matte with its edge moved,
         # nor for given transparency, whose colour is not mixed with anything
         foreground = _foreground(prepared, full)
@@ -142,14 +153,15 @@ def finish(prepared: Prepared, network_alpha: NDArray[Any] | None) -> Result:
         full = matte.refine_edges(full, options.alpha_threshold, options.erode_px, options.feather_px)
         alpha = matte.to_uint8(full)
         del full
-        box = matte.bounding_box(alpha)
+        box = matte.bounding_box(alpha, above=prepared.rendition.subject_level)
         quality = assess(alpha, photo.rgb)
     if box is None and not options.allow_empty:
         raise NoForeground(
             "No foreground was found in the photo; send another photo, a lower alpha_threshold, or allow_empty=true."
         )
-    with stages.timed("composite") if options.layout or options.kind == "composite" else nullcontext():
-        scene = _scene(prepared, foreground, alpha, _placement(prepared, alpha, box))
+    placement = _placement(prepared, alpha, box)
+    with stages.timed("composite") if placement or options.kind == "composite" else nullcontext():
+        scene = _scene(prepared, foreground, alpha, placement)
     data, extension = _render(prepared, scene)
     alpha_png = None
     if options.include == "alpha" or options.store_alpha:
@@ -162,7 +174,7 @@ def finish(prepared: Prepared, network_alpha: NDArray[Any] | None) -> Result:
         extension=extension,
         width=width,
         height=height,
-        foreground_box=box,
+        foreground_box=scaled_box(box, alpha.shape, (photo.info.height, photo.info.width)),
         quality=quality,
         source=photo.info,
         warnings=_warnings(prepared, extension),
@@ -187,9 +199,16 @@ def cut_out(
     return run(model, _read(photo), wanted, limits or Limits(), None if background is None else _read(background))
 
 
-def run(model: Model, data: bytes, options: Options, limits: Limits, background: bytes | None = None) -> Result:
+def run(
+    model: Model,
+    data: bytes,
+    options: Options,
+    limits: Limits,
+    background: bytes | None = None,
+    rendition: Rendition | None = None,
+) -> Result:
     """prepare, predict and finish with a loaded model, in this thread."""
-    prepared = prepare(data, options, model.card, limits, background)
+    prepared = prepare(data, options, model.card, limits, background, rendition=rendition)
     network_alpha = None
     if prepared.fitted is not None:
         with prepared.stages.timed("infer"):
@@ -242,11 +261,11 @@ def _seen_alpha(prepared: Prepared, network_alpha: NDArray[Any] | None) -> Matte
 
 def _placement(prepared: Prepared, alpha: Pixels, box: tuple[int, int, int, int] | None) -> Placement | None:
     """Where the photo goes on the canvas; None where geometry stays as it is."""
-    layout = prepared.options.layout
+    layout = prepared.rendition.layout or prepared.options.layout
     if layout is None:
         return None
-    info = prepared.photo.info
-    return plan(layout, info.width, info.height, box, cropped_sides(alpha), prepared.limits)
+    height, width = alpha.shape
+    return plan(layout, width, height, box, cropped_sides(alpha), prepared.limits)
 
 
 def _scene(prepared: Prepared, foreground: Pixels, alpha: Pixels, placement: Placement | None) -> _Scene:
@@ -267,15 +286,19 @@ def _scene(prepared: Prepared, foreground: Pixels, alpha: Pixels, placement: Pla
 
 def _render(prepared: Prepared, scene: _Scene) -> tuple[bytes, str]:
     """(bytes, file extension) of the output that was asked for."""
-    options, stages, dpi = prepared.options, prepared.stages, prepared.dpi
+    options, stages, dpi, form = prepared.options, prepared.stages, prepared.dpi, prepared.rendition.form
     foreground, alpha = scene.foreground, scene.alpha
     chosen = options.format or "png"
     if scene.background is not None:
         with stages.timed("composite"):
             rgb, left_over = lay_over(foreground, alpha, prepared.photo.rgb, scene.background, _shadow(options))
         with stages.timed("encode"):
+            if form is not None:
+                return render(form, rgb, left_over, options.encode_quality, dpi)
             return _encode_composite(rgb, left_over, options, dpi)
     with stages.timed("encode"):
+        if form is not None:
+            return render(form, foreground, alpha, options.encode_quality, dpi)
         if options.kind == "alpha":
             return encode.encode_alpha(alpha, chosen, options.encode_quality, dpi), chosen
         if options.kind == "zip":

@@ -168,6 +168,21 @@ class EventSettings(_Section):
         return self
 
 
+class RemoveBgSettings(_Section):
+    """remove.bg's endpoints; see deployments/ingress/removebg/."""
+
+    megapixels_per_minute: int | None = Field(
+        default=500,
+        gt=0,
+        description="megapixel images a tenant without a budget a minute of its own may send; empty: any number",
+    )
+    body_bytes: int = Field(default=22 * 2**20, gt=0, description="whole request body, and a picture by URL")
+    work_s: float = Field(
+        default=18.0, gt=0, description="as limits.work_s; the official Ruby client sends again after 20 s"
+    )
+    improve: bool = Field(default=False, description="true: POST /v1.0/improve keeps photos in the results store")
+
+
 class FakeSettings(_Section):
     """The `fake` model's made-up cost, for load tests."""
 
@@ -197,6 +212,7 @@ class Settings(_Section):
     bulk: BulkSettings = BulkSettings()
     events: EventSettings = EventSettings()
     limits: Limits = Limits()
+    removebg: RemoveBgSettings = RemoveBgSettings()
     fake: FakeSettings = FakeSettings()
 
     @field_validator("url_allow")

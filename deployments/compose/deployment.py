@@ -64,21 +64,29 @@ class Compose:
         megapixels = header.megapixels
         if job.background is not None:
             megapixels += read_header(job.background, limits).megapixels
-        if (layout := job.options.layout) is not None:  # a photo of one pixel may ask for a canvas of 50 megapixels
+        if (layout := job.layout) is not None:  # a photo of one pixel may ask for a canvas of 50 megapixels
             megapixels += most_pixels(layout, header.width, header.height, limits) / 1e6
         with self._lanes.place(job.lane):
             waited = perf_counter()
             async with _until(job.deadline), self._lanes.hold(megapixels, job.lane):
                 queue_ms = (perf_counter() - waited) * 1000
-                prepared = await self._in_thread(
-                    lambda: prepare(job.photo, job.options, self._card, limits, job.background, binary=job.binary),
-                    job.lane,
-                )
+                prepared = await self._in_thread(lambda: self._prepared(job), job.lane)
                 prepared.stages.record("queue", queue_ms)
                 result = await self._matted(prepared, job)
                 stored = await self._stored(job, result, prepared.stages)
             prepared.stages.report()
             return Answer(_with_asked_alpha(job, result), stored)
+
+    def _prepared(self, job: Job) -> Prepared:
+        return prepare(
+            job.photo,
+            job.options,
+            self._card,
+            self._settings.limits,
+            job.background,
+            binary=job.binary,
+            rendition=job.rendition,
+        )
 
     async def describe(self) -> Pool:
         """What one matting replica says of itself; wakes a pool at zero."""

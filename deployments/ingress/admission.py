@@ -28,12 +28,14 @@ class Admission:
         self.in_flight = 0
 
     @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Holds one place. Raises Overloaded with a truthful `retry_after_s`."""
+    def admit(self, max_wait_s: float | None = None) -> Iterator[None]:
+        """Holds one place; for callers with less patience than the service has, `max_wait_s`. Raises Overloaded with a
+        truthful `retry_after_s`."""
         wait_s = self.expected_wait_s()
-        if self.in_flight >= self._limit or wait_s > self._max_wait_s:
+        most_s = self._max_wait_s if max_wait_s is None else min(max_wait_s, self._max_wait_s)
+        if self.in_flight >= self._limit or wait_s > most_s:
             raise Overloaded(
-                f"{self.in_flight} pictures are in work here; the limit is {self._limit} or {self._max_wait_s:g} s of "
+                f"{self.in_flight} pictures are in work here; the limit is {self._limit} or {most_s:g} s of "
                 "waiting. Try again after Retry-After.",
                 retry_after_s=max(1, math.ceil(wait_s / 2)),
             )

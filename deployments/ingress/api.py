@@ -30,6 +30,7 @@ from deployments.ingress.event_gate import EventGate
 from deployments.ingress.jobs import Service, job_for, observe_total, require_model, work_ends
 from deployments.ingress.middleware import BodyLimitMiddleware, RequestMiddleware
 from deployments.ingress.negotiate import Accept, parse_accept, require
+from deployments.ingress.removebg import routes as removebg
 from deployments.ingress.sources import Sources, with_fetch
 from deployments.ingress.work import Work
 from mattehorn.image.encode import CONTENT_TYPES
@@ -53,15 +54,17 @@ def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # a redirect is no answer of the contract, and would send a photo twice
     )
-    errors.install(app, {rembg.PATH: rembg.error_response})
-    app.add_middleware(BodyLimitMiddleware, limits=service.settings.limits, forms=jobs_api.FORMS)
-    app.add_middleware(CorsMiddleware, paths=[rembg.PATH])
+    errors.install(app, {rembg.PATH: rembg.error_response, **removebg.SHAPES})
+    bodies = removebg.body_bounds(service.settings)
+    app.add_middleware(BodyLimitMiddleware, limits=service.settings.limits, forms=jobs_api.FORMS, bodies=bodies)
+    app.add_middleware(CorsMiddleware, paths=[rembg.PATH, *removebg.PATHS])
     app.add_middleware(RequestMiddleware, serve_echoes_id=serve_echoes_id)  # the last is the outermost
     sources, work = Sources(service), Work(service)
     app.include_router(mattes_router(service, sources, work))
     app.include_router(results_router(service))
     app.include_router(articles.router(service, work))
     app.include_router(rembg.router(service, sources, work))
+    app.include_router(removebg.router(service, sources, work))
     app.include_router(recipes_api.router())
     app.include_router(jobs_api.router(service.settings, bulk))
     app.include_router(events_api.router(EventGate(service.settings.events), bulk))

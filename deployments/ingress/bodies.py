@@ -91,7 +91,7 @@ async def read_form(request: Request, limits: Limits, *, photo_only: bool = Fals
     """A multipart body: the photo under one of IMAGE_PARTS or named by a field, `background_file`, and text fields.
     Every other file part is refused. With `photo_only` the photo is a file part, what else came is left aside, and no
     field names a picture."""
-    form = await _parse_form(request, limits)
+    form = await parse_form(request, limits)
     try:
         # an empty part is one that was not sent
         files = [(name, part) for name, part in form.multi_items() if isinstance(part, UploadFile) and part.size]
@@ -131,7 +131,7 @@ async def read_shim_form(request: Request, limits: Limits, part: str) -> Body:
     if media_type != "multipart/form-data":
         raise UnsupportedMediaType(f"Send multipart/form-data with the photo as the part '{part}'.")
     # a photo without a file name is a text field to the parser; the middleware bounds the whole
-    form = await _parse_form(request, limits.model_copy(update={"field_bytes": limits.body_bytes}))
+    form = await parse_form(request, limits.model_copy(update={"field_bytes": limits.body_bytes}))
     try:
         photo, file_name = b"", ""
         fields: dict[str, str] = {}
@@ -140,7 +140,7 @@ async def read_shim_form(request: Request, limits: Limits, part: str) -> Body:
                 if isinstance(value, str):
                     fields[name] = value
             elif isinstance(value, str):
-                photo, file_name = _sent_bytes(value), ""
+                photo, file_name = sent_bytes(value), ""
             else:
                 photo, file_name = await value.read(), value.filename or ""
         for name, text in fields.items():
@@ -151,7 +151,7 @@ async def read_shim_form(request: Request, limits: Limits, part: str) -> Body:
         await form.close()
 
 
-def _sent_bytes(text: str) -> bytes:
+def sent_bytes(text: str) -> bytes:
     """What was sent as `text`: the parser reads UTF-8, and Latin-1 where that fails, as it does for every picture."""
     try:
         sent = text.encode("latin-1")
@@ -163,7 +163,7 @@ def _sent_bytes(text: str) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-async def _parse_form(request: Request, limits: Limits) -> FormData:
+async def parse_form(request: Request, limits: Limits) -> FormData:
     try:
         return await request.form(max_files=limits.files, max_fields=limits.fields, max_part_size=limits.field_bytes)
     except HTTPException as error:

@@ -15,7 +15,8 @@ ANY_ORIGIN = {"Access-Control-Allow-Origin": "*"}
 _EXPOSED = (
     "X-Request-ID, Server-Timing, X-Mattehorn-Model, X-Mattehorn-Quality, X-Mattehorn-Quality-Reasons, "
     "X-Mattehorn-Warnings, X-Width, X-Height, X-Foreground-Top, X-Foreground-Left, X-Foreground-Width, "
-    "X-Foreground-Height, Content-Disposition, Retry-After"
+    "X-Foreground-Height, X-Max-Width, X-Max-Height, X-Type, X-Credits-Charged, X-RateLimit-Limit, "
+    "X-RateLimit-Remaining, X-RateLimit-Reset, Content-Disposition, Retry-After"
 )
 _PREFLIGHT = {
     **ANY_ORIGIN,

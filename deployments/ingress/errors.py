@@ -59,6 +59,14 @@ Shape = Callable[[MattehornError], JSONResponse]
 NATIVE: Mapping[str, Shape] = MappingProxyType({})
 
 
+def shape_of(path: str, shapes: Mapping[str, Shape]) -> Shape:
+    """How errors of `path` look: its own entry, else that of a folder (it ends in /), else the native one."""
+    if path in shapes:
+        return shapes[path]
+    folders = [entry for entry in shapes if entry.endswith("/") and path.startswith(entry)]
+    return shapes[max(folders, key=len)] if folders else error_response
+
+
 def error_response(error: MattehornError) -> JSONResponse:
     """The native answer to `error`."""
     body = {
@@ -103,15 +111,15 @@ class UnforeseenMiddleware:
                 raise
             log.exception("unforeseen error", exc_info=error, extra={"request_id": REQUEST_ID.get()})
             answer = MattehornError("An internal error occurred; the request id finds it in the log.")
-            await self._shapes.get(scope["path"], error_response)(answer)(scope, receive, send)
+            await shape_of(scope["path"], self._shapes)(answer)(scope, receive, send)
 
 
 def install(app: FastAPI, shapes: Mapping[str, Shape] = NATIVE) -> None:
-    """Makes every error of `app` an answer of the contract; `shapes` has the paths with another contract. Called before
-    other middleware is added around it."""
+    """Makes every error of `app` an answer of the contract; `shapes` has the paths, and folders of them, with another
+    contract. Called before other middleware is added around it."""
 
     def shaped(request: Request, error: MattehornError) -> JSONResponse:
-        return shapes.get(request.url.path, error_response)(error)
+        return shape_of(request.url.path, shapes)(error)
 
     async def ours(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, MattehornError)  # registered for these only

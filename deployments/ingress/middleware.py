@@ -90,11 +90,17 @@ class Bounds:
 class BodyLimitMiddleware:
     """Raises BodyTooLarge or UploadTimeout from `receive`, so that the route's own error answer is sent.
 
-    `forms` has bounds of their own for the multipart bodies of some paths.
+    `forms` has bounds of their own for the multipart bodies of some paths, `bodies` for all bodies of others.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, forms: Mapping[str, Bounds] = MappingProxyType({})) -> None:
-        self._app, self._limits, self._forms = app, limits, forms
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: Limits,
+        forms: Mapping[str, Bounds] = MappingProxyType({}),
+        bodies: Mapping[str, Bounds] = MappingProxyType({}),
+    ) -> None:
+        self._app, self._limits, self._forms, self._bodies = app, limits, forms, bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -130,6 +136,8 @@ class BodyLimitMiddleware:
         await self._app(scope, limited, send)
 
     def _bounds(self, scope: Scope) -> Bounds:
+        if scope["path"] in self._bodies:
+            return self._bodies[scope["path"]]
         own = self._forms.get(scope["path"])
         if own is not None and Headers(scope=scope).get("content-type", "").lower().startswith("multipart/form-data"):
             return own
@@ -142,7 +150,8 @@ def _allowed(headers: Headers, bounds: Bounds) -> int:
 
 
 def _too_large(came: str, bounds: Bounds) -> BodyTooLarge:
-    return BodyTooLarge(f"The body is too large: {came}; allowed are {bounds.body_bytes} bytes.")
+    most = bounds.body_bytes
+    return BodyTooLarge(f"The body is too large: {came}; allowed are {most} bytes.", most_bytes=most)
 
 
 def _declared(headers: Headers) -> int:
