@@ -21,9 +21,9 @@ ENDED = ("succeeded", "failed", "cancelled")
 JOB_ENDS_S = 60.0  # one made-up photo, on a busy machine
 RUN_S = 300.0  # several times what a run takes
 
-# Not among them: not_a_server_error, which lets no 503 pass; positive_data_acceptance, for options exclude each other in
-# ways that a schema cannot say;
-# negative_data_rejection, for forms take what a schema calls wrong (`yes` for true; unknown fields in the shims).
+# Not among them: not_a_server_error, which lets no 503 pass; positive_data_acceptance, for options exclude each other
+# in ways that a schema cannot say; negative_data_rejection, for forms take what a schema calls wrong (`yes` for true;
+# unknown fields in the shims).
 CHECKS = (
     "fails_only_without_a_bucket",
     "status_code_conformance",
