@@ -5,7 +5,7 @@ It holds the photos, so it may be shared as far as they may; it holds no key and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 import cv2
@@ -20,7 +20,9 @@ from mattehorn.migration.compare import Pair, Rgba, same_size
 Pixels = NDArray[np.uint8]
 
 _WHITE, _GREEN = (255, 255, 255), (0, 177, 64)  # a shop's page, on which fringes are dark; chroma-key green for holes
-_CLOSE_PX = 64  # side of the part of the edge that is shown enlarged: single pixels are seen, and what they belong to
+_CLOSE_PX = (
+    72  # long side of the part of the edge that is shown enlarged: single pixels are seen, and what they belong to
+)
 _ENLARGED = 5
 
 LEGEND = """
@@ -74,19 +76,20 @@ def _case(pair: Pair) -> str:
     found, both = pair.difference, (pair.ours, pair.theirs)
     ours, theirs = same_size(pair.ours.rgba, pair.theirs.rgba)
     at = _widest(ours, theirs)
-    columns = ""
-    for name, one in (("ours", ours), ("theirs", theirs)):
-        columns += thumbnail(_over(one, _WHITE), f"{name} on white")
-        columns += thumbnail(_over(one, _GREEN), f"{name} on green")
-    for name, one in (("ours", ours), ("theirs", theirs)):
-        columns += thumbnail(one[..., 3], f"{name}, alpha")
-        columns += thumbnail(_close(one, at), f"{name}, close, on white")
+    views: tuple[tuple[str, Callable[[Rgba], Pixels]], ...] = (
+        ("on white", lambda one: _over(one, _WHITE)),
+        ("on green", lambda one: _over(one, _GREEN)),
+        ("alpha", lambda one: one[..., 3]),
+        ("close, on white", lambda one: _close(one, at)),
+    )
+    named = (("ours", ours), ("theirs", theirs))
+    figures = [thumbnail(view(one), f"{name}, {what}") for what, view in views for name, one in named]
     facts = (
         f"<p>alpha differs by <b>{found.alpha_mean * 100:.2f} %</b>, IoU <b>{found.iou:.3f}</b>"
         + "".join(f", dark edge: <b>{name}</b>" for name in found.premultiplied)
         + "</p>"
     )
-    return f"<article>{title}{facts}<div class=grid>{columns}</div>{_headers(both)}</article>"
+    return f"<article>{title}{facts}<div class=grid>{''.join(figures)}</div>{_headers(both)}</article>"
 
 
 def _said(reply: Reply | str) -> str:
@@ -119,18 +122,21 @@ def _over(rgba: Rgba, colour: tuple[int, int, int]) -> Pixels:
     return composite(rgba[..., :3], rgba[..., 3], np.full_like(rgba[..., :3], colour))
 
 
-def _widest(ours: Rgba, theirs: Rgba) -> tuple[int, int]:
-    """(top, left) of the square in which the two differ most over white."""
+def _widest(ours: Rgba, theirs: Rgba) -> tuple[slice, slice]:
+    """Rows and columns, in the picture's own ratio, where the two differ most over white."""
     apart = np.abs(_over(ours, _WHITE).astype(np.float32) - _over(theirs, _WHITE)).sum(axis=-1)
     height, width = apart.shape
-    means = cv2.blur(apart, (_CLOSE_PX, _CLOSE_PX), borderType=cv2.BORDER_CONSTANT)
-    y, x = np.unravel_index(int(means.argmax()), means.shape)
-    top = min(max(0, int(y) - _CLOSE_PX // 2), max(0, height - _CLOSE_PX))
-    left = min(max(0, int(x) - _CLOSE_PX // 2), max(0, width - _CLOSE_PX))
-    return top, left
+    scale = min(1.0, _CLOSE_PX / max(height, width))
+    sides = max(1, round(height * scale)), max(1, round(width * scale))
+    means = cv2.blur(apart, sides[::-1], borderType=cv2.BORDER_CONSTANT)
+    centre = np.unravel_index(int(means.argmax()), means.shape)
+    starts = [
+        min(max(0, int(at) - side // 2), whole - side)
+        for at, side, whole in zip(centre, sides, (height, width), strict=True)
+    ]
+    rows, columns = (slice(start, start + side) for start, side in zip(starts, sides, strict=True))
+    return rows, columns
 
 
-def _close(rgba: Rgba, at: tuple[int, int]) -> Pixels:
-    top, left = at
-    part = _over(rgba[top : top + _CLOSE_PX, left : left + _CLOSE_PX], _WHITE)
-    return part.repeat(_ENLARGED, axis=0).repeat(_ENLARGED, axis=1)
+def _close(rgba: Rgba, at: tuple[slice, slice]) -> Pixels:
+    return _over(rgba[at], _WHITE).repeat(_ENLARGED, axis=0).repeat(_ENLARGED, axis=1)
