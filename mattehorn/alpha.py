@@ -22,6 +22,7 @@ _TILE_PX = 256  # 256 KiB of float32: a tile and its result stay in the processo
 _REACH_SIGMAS = 3  # a Gaussian beyond 3 sigma weighs 0.3 %
 _COARSE_SIGMA = 4.0  # wider feathers are computed on a matte small enough to make them this wide
 _CUT_LEVEL = 127
+_SOLID = 128  # as everywhere in the contract: from here on a pixel is subject
 _FAINT, _FULL = 12, 243  # within 5 % of 0 or 255 a level says nothing but noise
 _HALF_LEVEL = 0.5 / _LEVELS  # closer than this to 0 or 1 is 0 or 1 in 8 bits
 
@@ -126,11 +127,23 @@ def to_uint8(alpha: Float) -> Uint8:
     return levels
 
 
-def bounding_box(alpha: Uint8, above: int = 0) -> tuple[int, int, int, int] | None:
-    """(top, left, height, width) of the pixels above that level; None when there are none."""
-    counted = cv2.threshold(alpha, above, _LEVELS, cv2.THRESH_BINARY)[1] if above else alpha
-    left, top, width, height = cv2.boundingRect(counted)
+def bounding_box(alpha: Uint8) -> tuple[int, int, int, int] | None:
+    """(top, left, height, width) of the pixels above 0; None when there are none."""
+    left, top, width, height = cv2.boundingRect(alpha)
     return (top, left, height, width) if width else None
+
+
+def subject_box(alpha: Uint8, above: int) -> tuple[int, int, int, int] | None:
+    """As `bounding_box`, of the pixels above that level without islands that are nowhere solid, if any is: a faint
+    speck far from the subject would be in the way of a crop."""
+    seen = cv2.inRange(alpha, above + 1, _LEVELS)
+    _, labels, boxes, _ = cv2.connectedComponentsWithStats(seen, connectivity=8)
+    islands = np.unique(labels[alpha >= _SOLID]) if (alpha >= _SOLID).any() else np.arange(1, len(boxes))
+    if not len(islands):
+        return None
+    left, top, width, height = boxes[islands, : cv2.CC_STAT_AREA].T
+    right, bottom = int((left + width).max()), int((top + height).max())
+    return int(top.min()), int(left.min()), bottom - int(top.min()), right - int(left.min())
 
 
 def _minimum(alpha: Float, radius: int) -> Float:

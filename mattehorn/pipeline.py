@@ -153,7 +153,7 @@ def finish(prepared: Prepared, network_alpha: NDArray[Any] | None) -> Result:
         full = matte.refine_edges(full, options.alpha_threshold, options.erode_px, options.feather_px)
         alpha = matte.to_uint8(full)
         del full
-        box = matte.bounding_box(alpha, above=prepared.rendition.subject_level)
+        box = _subject_box(alpha, prepared.rendition.subject_level)
         quality = assess(alpha, photo.rgb)
     if box is None and not options.allow_empty:
         raise NoForeground(
@@ -257,6 +257,10 @@ def _seen_alpha(prepared: Prepared, network_alpha: NDArray[Any] | None) -> Matte
     full = np.zeros((height, width), np.float32)
     full[top:bottom, left:right] = seen
     return full
+
+
+def _subject_box(alpha: Pixels, above: int | None) -> tuple[int, int, int, int] | None:
+    return matte.bounding_box(alpha) if above is None else matte.subject_box(alpha, above)
 
 
 def _placement(prepared: Prepared, alpha: Pixels, box: tuple[int, int, int, int] | None) -> Placement | None:

@@ -37,13 +37,14 @@ class Rendition:
     """`most_pixels`: the photo is shrunk to it first, its ratio kept. `layout`: in place of the options' own. `form`:
     the file, None where the options name it; jpg shows transparency on white, auto is png with any transparency and
     else jpg, zip is color.jpg and alpha.png. `solid`: what the subject encloses is opaque. An `roi` of the options may
-    not reach beyond the photo. `subject_level`: alpha up to it does not count where the subject is measured."""
+    not reach beyond the photo. `subject_level`: alpha up to it, and islands without anything solid, do
+    not count where the subject is measured."""
 
     most_pixels: int | None = None
     layout: Layout | None = None
     form: Form | None = None
     solid: bool = False
-    subject_level: int = 0
+    subject_level: int | None = None
 
 
 NOTHING_MORE = Rendition()
