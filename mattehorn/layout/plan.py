@@ -78,8 +78,8 @@ class AxisRule:
 class Layout:
     """All layout options of one request, checked: what options.layout gives.
 
-    Only other services' contracts ask for the last three kinds of wish: `scaling` keep moves the subject and leaves its
-    size; `share` is how much of its area a subject that fits fills, 0..1; `most_pixels` shrinks the canvas, ratio kept.
+    Only other services' contracts ask for `scaling` keep, which moves the subject and leaves its size, and for `share`:
+    how much of its area a subject that fits fills, 0..1.
     """
 
     horizontal: AxisRule = AxisRule()
@@ -89,7 +89,6 @@ class Layout:
     scaling: Literal["fit", "fill", "keep"] = "fit"
     snap: bool = True
     share: Fraction = Fraction(1)
-    most_pixels: int | None = None
 
 
 @dataclass(frozen=True)
@@ -235,15 +234,8 @@ def _canvas(
         Fraction(1),
         *(Fraction(rule.most_px or side, side) for rule, side in zip(rules, (width, height), strict=True)),
     )
-    if layout.most_pixels is not None:
-        shrink = min(shrink, _within_area(width, height, layout.most_pixels))
     keeps = (cropped and shrink == 1) or layout.scaling == "keep"
     return keeps, (_scaled(width, shrink), _scaled(height, shrink))
-
-
-def _within_area(width: int, height: int, most_pixels: int) -> Fraction:
-    """The scale at which the canvas, its sides rounded to whole pixels, has about `most_pixels`."""
-    return Fraction(math.isqrt(most_pixels * 10**12 // (width * height)), 10**6)
 
 
 def _within(span: Span, insets: tuple[Inset, Inset]) -> Span:

@@ -73,6 +73,7 @@ _CODES = {
     "invalid_key": "auth_failed",
     "overloaded": "rate_limit_exceeded",
     "rate_limited": "rate_limit_exceeded",
+    "idempotency_in_progress": "rate_limit_exceeded",  # come again: the only answer after which clients do
     "model_loading": "unavailable",
     "deadline_exceeded": "unavailable",
 }

@@ -91,7 +91,7 @@ def translate(sent: Sent, default_size: str = "preview") -> Wish:
         most = min(most, PNG_PIXELS)
     rendition = Rendition(
         most_pixels=most,
-        layout=_layout(sent, most),
+        layout=_layout(sent),
         form=None if options.kind == "alpha" else form,
         solid=not sent.truth("semitransparency", True),
         subject_level=SUBJECT_LEVEL,
@@ -134,12 +134,12 @@ def _check_shadow(sent: Sent) -> None:
         sent.refuse("shadow_opacity", "auto, or 0 to 100")
 
 
-def _layout(sent: Sent, most_pixels: int) -> Layout | None:
+def _layout(sent: Sent) -> Layout | None:
     """Where the subject goes; None where it stays. All parameters are checked, also those that a crop overrides."""
     share, anchors = _scale(sent), _position(sent)
     vertical, horizontal = _margins(sent)
     if sent.truth("crop", False):
-        return Layout(horizontal, vertical, "cropped_subject", snap=False, most_pixels=most_pixels)
+        return Layout(horizontal, vertical, "cropped_subject", snap=False)
     if share is None and anchors is None:
         return None
     across, down = anchors or (CENTER, CENTER)
