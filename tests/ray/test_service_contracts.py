@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests import conformance
+from tests.clients.scene import PICTURE
 from tests.clients.test_published import (
     npm,
     photo_file,
@@ -27,6 +30,7 @@ from tests.clients.test_raw import (
     test_the_ruby_gem_reads_a_zip_and_the_headers_of_its_result,
     test_the_ruby_gem_reads_the_account_with_its_strict_keywords,
 )
+from tests.removebg_table import FAULTS, PARAMETERS, Fault, Row, check_fault, check_parameter
 from tests.test_native_table import test_every_row_of_the_native_error_table
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -55,3 +59,19 @@ __all__ = [
 
 def test_every_answer_of_the_running_service_is_as_its_openapi_document_says(url: str, tmp_path: Path) -> None:
     conformance.check(url, tmp_path, 3, "fuzzing")
+
+
+@pytest.fixture(scope="module")
+def asked(url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url, timeout=60) as client:
+        yield client
+
+
+@pytest.mark.parametrize("row", PARAMETERS, ids=lambda row: f"{row.name}-{row.code}")
+def test_every_parameter_of_remove_bg_takes_its_good_values_and_refuses_bad_ones(asked: httpx.Client, row: Row) -> None:
+    check_parameter(asked, row, PICTURE)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_every_fault_that_remove_bg_knows_has_its_code_and_title(asked: httpx.Client, fault: Fault) -> None:
+    check_fault(asked, fault, PICTURE)
