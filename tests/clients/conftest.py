@@ -6,12 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.clients.npm import install_remove_bg
 from tests.clients.scene import PICTURE
 from tests.service import InProcessService, serving
 from tests.sites import Site, site
-
-__all__ = ["install_remove_bg"]
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.clients.npm import install_remove_bg
 from tests.ray.load import photo
 from tests.ray.running import Running, running
 from tests.s3.conftest import moto_s3, set_keys, settings_for, swift_s3
 from tests.s3.swift import S3Server
 from tests.sites import ENDLESS, Site, site
 
-__all__ = ["install_remove_bg", "moto_s3", "set_keys", "swift_s3"]
+__all__ = ["moto_s3", "set_keys", "swift_s3"]
 
 
 @pytest.fixture(scope="package")
