@@ -25,6 +25,7 @@ from deployments.config import default_config, load_config
 from mattehorn.ports import free_ports
 
 _DRAIN_S = 10.0  # of Ctrl-C, for photos of bulk work; Docker and a terminal's user wait no longer
+_SAVE_S = 5.0  # one small write; a store that is away must not hold up the end
 _READY_WITHIN_S = 300  # a cold disk takes a minute to import torch; a model that fails says so earlier
 
 # HAProxy before the ingress replicas and gRPC between replicas: an order of magnitude more requests per CPU
@@ -120,29 +121,38 @@ def _serve(config: dict[str, Any], stop: threading.Event) -> int:
     finally:
         if any(entry["name"] == "Bulk" for entry in config["applications"][0].get("deployments", [])):
             _drain_bulk(config["applications"][0]["name"])
+        _save_usage(config["applications"][0]["name"])
         ray.shutdown()
 
 
 def _drain_bulk(application: str) -> None:
-    """Lets bulk work end or go back to its queue; without it the next start waits for leases to run out.
+    """Lets bulk work end or go back to its queue; without it the next start waits for leases to run out."""
+    _tell(application, "Bulk", "drain", _DRAIN_S, within_s=3 * _DRAIN_S)
 
-    A service that is not up, or too slow, ends without: nothing is lost, it only comes later.
-    """
+
+def _save_usage(application: str) -> None:
+    """Has what tenants spent in the last seconds put into the store."""
+    _tell(application, "Tally", "save", within_s=_SAVE_S)
+
+
+def _tell(application: str, deployment: str, method: str, *arguments: float, within_s: float) -> None:
+    """Calls a method of every replica before they end. A service that is not up, or too slow, ends without: it costs
+    time, or a few seconds' counts."""
     import ray.exceptions
     from ray import serve
     from ray.serve.exceptions import RayServeException
 
-    async def drain() -> None:  # in throughput mode a handle works on an event loop only
-        bulk = serve.get_deployment_handle("Bulk", application)
-        await bulk.broadcast("drain", _DRAIN_S).results_async(timeout_s=3 * _DRAIN_S, return_exceptions=True)
+    async def tell() -> None:  # in throughput mode a handle works on an event loop only
+        replicas = serve.get_deployment_handle(deployment, application)
+        await replicas.broadcast(method, *arguments).results_async(timeout_s=within_s, return_exceptions=True)
 
     try:
         overview = serve.status().applications.get(application)
-        bulk = overview.deployments.get("Bulk") if overview else None
-        if bulk and bulk.replica_states.get("RUNNING"):
-            asyncio.run(drain())
+        found = overview.deployments.get(deployment) if overview else None
+        if found and found.replica_states.get("RUNNING"):
+            asyncio.run(tell())
     except (TimeoutError, RayServeException, ray.exceptions.RayError) as error:
-        print(f"mattehorn serve: bulk work was not given back ({type(error).__name__})", file=sys.stderr)
+        print(f"mattehorn serve: {deployment} could not {method} ({type(error).__name__})", file=sys.stderr)
 
 
 def _watch(config: dict[str, Any], stop: threading.Event) -> int:

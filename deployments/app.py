@@ -8,6 +8,7 @@ from typing import Any
 from ray.serve import Application
 
 from deployments.bulk.deployment import Bulk
+from deployments.calls import STRONG
 from deployments.compose.deployment import Compose
 from deployments.config import with_secrets
 from deployments.ingress.deployment import Ingress
@@ -17,15 +18,19 @@ from mattehorn.settings import Settings
 
 
 def build_app(args: dict[str, Any]) -> Application:
-    """ingress -> compose -> matting, ingress -> tally, and bulk -> compose. Replica counts, resources and
-    autoscaling come from serve_config.yaml.
+    """ingress -> compose -> matting and, with a stronger model, MattingStrong; ingress -> tally, and
+    bulk -> compose. Replica counts, resources and autoscaling come from serve_config.yaml.
 
     Raises pydantic's ValidationError, naming the key, for `args` that are no Settings.
     """
     settings = with_secrets(Settings.model_validate(args), os.environ)
     # to mypy a decorated class is still a class, with no bind
     matting = Matting.bind(settings)  # type: ignore[attr-defined]
-    compose = Compose.bind(settings, matting)  # type: ignore[attr-defined]
+    strong = None
+    if settings.strong_model:
+        beside = settings.model_copy(update={"model": settings.strong_model, "strong_model": None})
+        strong = Matting.options(name=STRONG).bind(beside)  # type: ignore[attr-defined]
+    compose = Compose.bind(settings, matting, strong)  # type: ignore[attr-defined]
     tally = Tally.bind(settings)  # type: ignore[attr-defined]
     # nobody calls bulk; the ingress holds its handle because an application is what its root leads to
     bulk = Bulk.bind(settings, compose) if settings.bulk.enabled else None  # type: ignore[attr-defined]

@@ -21,6 +21,7 @@ from mattehorn.errors import DeadlineExceeded, Overloaded, Unavailable
 from mattehorn.layout.plan import Layout
 from mattehorn.options import Options
 from mattehorn.pipeline import Result
+from mattehorn.recipe.gate import Gate, Wish
 from mattehorn.rendition import Rendition
 from mattehorn.store.results import StoredResult
 
@@ -28,6 +29,7 @@ T = TypeVar("T")
 Lane = Literal["interactive", "bulk"]
 LANES: tuple[Lane, ...] = get_args(Lane)
 
+STRONG = "MattingStrong"  # the deployment of Settings.strong_model, in serve_config.yaml as well
 ATTEMPTS = 3
 # Other replicas answer at once; where there is none, Serve holds the call until the replacement runs, 2 s after a kill
 PAUSES_S = (0.2, 1.0)
@@ -49,12 +51,18 @@ class Job:
     background: bytes | None = None
     lane: Lane = "interactive"
     tenant: str = ANONYMOUS.name
+    recipe: str = ""  # `name@version;hash` of the recipe asked for: it says all of `gate`, for records and caches
+    gate: Gate | None = None
     binary: bool = False  # alpha smoothed and cut to 0 or 1, which no native option asks for
     rendition: Rendition | None = None  # what else none asks for
 
     @property
     def layout(self) -> Layout | None:
         return (self.rendition.layout if self.rendition else None) or self.options.layout
+
+    @property
+    def wish(self) -> Wish:
+        return Wish(self.options, self.gate, self.recipe)
 
 
 @dataclass(frozen=True)
@@ -93,12 +101,14 @@ class Pool:
 
 @dataclass(frozen=True)
 class Readiness:
-    """Whether the service can answer. `cold`: scaled to zero, the first request wakes it."""
+    """Whether the service can answer. `cold`: scaled to zero, the first request wakes it. `strong`: the stronger
+    model's pool, None where there is none or it sleeps."""
 
     ready: bool
     cold: bool = False
     reasons: tuple[str, ...] = ()
     pool: Pool | None = None
+    strong: Pool | None = None
 
 
 @dataclass(frozen=True)

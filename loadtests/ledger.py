@@ -22,9 +22,9 @@ from mattehorn.bulk.jobs import Jobs
 from mattehorn.bulk.messages import object_message
 from mattehorn.bulk.places import Place, Places
 from mattehorn.bulk.worker import Worker, WorkerSettings
-from mattehorn.options import Options
 from mattehorn.quality import Quality
 from mattehorn.queue.sqlite import SqliteQueue
+from mattehorn.recipe.gate import Wish
 from mattehorn.settings import StoreSettings
 
 _RECIPE = "transparent-web@1"
@@ -90,7 +90,7 @@ def _make_input(folder: Path, photos: int) -> None:
     os.sync()  # so that their writing does not go on the run's bill
 
 
-async def _cut_out(data: bytes, options: Options) -> _Stub:
+async def _cut_out(data: bytes, wish: Wish) -> _Stub:
     return _Stub(data[:4] + bytes(_RESULT_BYTES - 4))
 
 

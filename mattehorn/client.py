@@ -47,16 +47,24 @@ class Client:
         self,
         server: str = DEFAULT_SERVER,
         *,
+        key: str | None = None,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`transport` takes the network's place in tests. Raises OptionError for what is no http address."""
+        """`key` is the API key of a service that asks for one. `transport` takes the network's place in tests.
+
+        Raises OptionError for what is no http address.
+        """
         self.server = _address(server)
         self._sleep, self._clock = sleep, clock
         # a proxy of the environment cannot reach this machine's own loopback
         self._http = httpx.Client(
-            base_url=self.server, transport=transport, timeout=_TIMEOUT, trust_env=not _is_loopback(self.server)
+            base_url=self.server,
+            headers={} if key is None else {"X-API-Key": key},
+            transport=transport,
+            timeout=_TIMEOUT,
+            trust_env=not _is_loopback(self.server),
         )
 
     def __enter__(self) -> Self:

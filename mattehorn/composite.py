@@ -1,4 +1,4 @@
-"""Compositing: the subject over a colour, a gradient, a picture or its own blurred background, with a shadow between.
+"""Compositing: the subject over a colour, gradient, scene, picture or its own blurred background, a shadow between.
 
 Colours are mixed as stored (sRGB), as every editor and browser does by default, so that a cutout laid over a page
 equals our composite. Not foreground estimation. `mattehorn.pipeline` calls `lay_over`. All alpha is straight. Memory
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mattehorn.colour import Gradient, paint_gradient
+from mattehorn.scenes import paint_scene
 
 Uint8 = npt.NDArray[np.uint8]
 Float = npt.NDArray[np.float32]
@@ -46,6 +47,13 @@ class GradientFill:
 
 
 @dataclass(frozen=True)
+class SceneFill:
+    """One of mattehorn.scenes, by its name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Picture:
     """`rgb` uint8 [h, w, 3] with `alpha` uint8 [h, w] or None. fill covers the frame and is cut at its edges, fit is
     shown whole and leaves the rest transparent; both centred, aspect kept."""
@@ -62,7 +70,7 @@ class Blur:
     sigma_px: float
 
 
-Background = Colour | GradientFill | Picture | Blur
+Background = Colour | GradientFill | SceneFill | Picture | Blur
 
 
 @dataclass(frozen=True)
@@ -150,6 +158,8 @@ def _backdrop(
             return rgb, None if opacity == 255 else np.full((height, width), opacity, np.uint8)
         case GradientFill(gradient):
             return paint_gradient(gradient, height, width)
+        case SceneFill(name):
+            return paint_scene(name, height, width), None
         case Picture():
             return _placed(background, height, width)
         case Blur(sigma_px):

@@ -24,6 +24,7 @@ MattehornError                     internal               500
 │  └─ UnknownRecipe                unknown_recipe         422
 ├─ CorruptImage                    corrupt_image          422
 ├─ NoForeground                    no_foreground          422
+├─ LowQuality                      low_quality            422  below the score that the recipe accepts
 ├─ FetchFailed                     fetch_failed           422  a URL whose server gave no picture
 ├─ IdempotencyKeyReused            idempotency_key_reused 422
 ├─ Overloaded                      overloaded             429  always with retry_after_s
@@ -156,6 +157,10 @@ class CorruptImage(MattehornError):
 
 class NoForeground(MattehornError):
     code, status = "no_foreground", 422
+
+
+class LowQuality(MattehornError):
+    code, status = "low_quality", 422
 
 
 class FetchFailed(MattehornError):

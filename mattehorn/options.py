@@ -24,7 +24,9 @@ from pydantic import (
 from mattehorn.colour import BACKGROUND_TEMPLATES, parse_colour, parse_gradient
 from mattehorn.errors import ConflictingOptions, OptionError, UnknownOption
 from mattehorn.layout.options import LayoutOptions, layout_conflicts
+from mattehorn.scenes import SCENES
 
+TEMPLATE_NAMES = (*BACKGROUND_TEMPLATES, *SCENES)  # gradients, and scenes with a floor
 Output = Literal["cutout", "alpha", "composite", "zip"]
 Format = Literal["png", "webp", "jpg", "avif"]
 
@@ -52,6 +54,10 @@ class PictureOptions(BaseModel):
     """Everything but layout."""
 
     model: str = Field("auto", max_length=100, description="auto, or a name or name@version from /v1/models")
+    tier: Literal["auto", "fast", "best"] = Field(
+        "auto",
+        description="fast: the service's model; best: its stronger one; auto: the stronger one when the score is low",
+    )
     subject: Literal["auto", "person", "product", "animal", "car", "graphic", "other"] = Field(
         "auto", description="what the photo shows; a routing hint"
     )
@@ -69,7 +75,7 @@ class PictureOptions(BaseModel):
         None,
         description="'ANGLEdeg STOP STOP ..' or 'radial STOP STOP ..'; a STOP is a colour with optional N%",
     )
-    background_template: str | None = Field(None, description="one of: " + ", ".join(BACKGROUND_TEMPLATES))
+    background_template: str | None = Field(None, description="one of: " + ", ".join(TEMPLATE_NAMES))
     background_blur_px: float | None = Field(
         None,
         ge=0.5,
@@ -92,6 +98,9 @@ class PictureOptions(BaseModel):
     )
     existing_alpha: Literal["multiply", "trust", "ignore"] = Field(
         "multiply", description="what a photo's own transparency does; trust runs no model"
+    )
+    check_stability: bool = Field(
+        False, description="the network also sees the mirrored photo; what differs lowers the quality score"
     )
     store: bool = Field(False, description="keep the result; the answer names its id")
     store_alpha: bool = Field(False, description="keep the matte too; needs store")
@@ -126,8 +135,8 @@ class PictureOptions(BaseModel):
     @field_validator("background_template")
     @classmethod
     def _template(cls, value: str | None) -> str | None:
-        if value is not None and value not in BACKGROUND_TEMPLATES:
-            raise ValueError(f"allowed {', '.join(BACKGROUND_TEMPLATES)}")
+        if value is not None and value not in TEMPLATE_NAMES:
+            raise ValueError(f"allowed {', '.join(TEMPLATE_NAMES)}")
         return value
 
     @field_validator("roi")

@@ -1,7 +1,7 @@
-"""THE MAIN PATH: prepare(photo, options) -> [a network's alpha] -> finish(prepared, alpha) -> Result.
+"""THE MAIN PATH: prepare(photo, options) -> [a network's alpha] -> matted(..) -> rendered(..) -> Result.
 
-`cut_out` joins the two in one process; the compose deployment puts the matting pool in between. Both halves are pure:
-bytes and arrays in, bytes and arrays out.
+`cut_out` joins them in one process; the compose deployment puts the matting pool in between. Between `matted` and
+`rendered` a stronger model may have its go (mattehorn/routed.py). All are pure: bytes and arrays in, the same out.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from mattehorn import alpha as matte
 from mattehorn import telemetry
-from mattehorn.colour import BACKGROUND_TEMPLATES, parse_colour, parse_gradient
-from mattehorn.composite import Background, Blur, Colour, GradientFill, Picture, Shadow, background_blur, lay_over
+from mattehorn.backdrop import background_of, shadow_of
+from mattehorn.composite import Background, Blur, Picture, background_blur, lay_over
 from mattehorn.errors import ConflictingOptions, NoForeground
 from mattehorn.foreground import estimate_foreground, zero_hidden
 from mattehorn.image import encode
@@ -29,13 +29,15 @@ from mattehorn.image.decode import Decoded, SourceInfo, decode
 from mattehorn.image.resolution import read_dpi
 from mattehorn.layout.pixels import place_alpha, place_frame, place_subject
 from mattehorn.layout.plan import Placement, check_canvas, cropped_sides, plan
-from mattehorn.models.base import Model, ModelCard
+from mattehorn.models.base import Model, ModelCard, predict_with_subjects
 from mattehorn.models.zoo import DEFAULT
 from mattehorn.options import Options, parse_options
 from mattehorn.quality import Quality, assess
+from mattehorn.recipe.gate import Route, quality_document
 from mattehorn.rendition import NOTHING_MORE, Rendition, check_region, render, scaled_box, scaled_region, shrunk
 from mattehorn.resize import Fitted, fit, restore_alpha
 from mattehorn.settings import Limits
+from mattehorn.stability import disagreement, mirrored
 from mattehorn.telemetry import Stages
 
 Pixels = NDArray[np.uint8]
@@ -60,7 +62,21 @@ class Prepared:
     limits: Limits
     dpi: int | None
     binary: bool = False
+    recipe: str = ""  # `name@version;hash`, for the record
     rendition: Rendition = NOTHING_MORE
+
+
+@dataclass(frozen=True)
+class Matted:
+    """A photo with its matte, judged and not yet rendered. `box` is (top, left, height, width), None when it is empty;
+    `model` and `subject` are what made it and what it saw."""
+
+    foreground: Pixels
+    alpha: Pixels
+    box: tuple[int, int, int, int] | None
+    quality: Quality
+    model: str = ""
+    subject: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +105,8 @@ class Result:
     alpha_png: bytes | None = None
     model: str = ""
     subject: str | None = None  # what the photo shows, where a model told
+    recipe: str = ""  # `name@version;hash`
+    route: Route | None = None  # what a recipe's gate said
     timings_ms: dict[str, float] = field(default_factory=dict)
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -103,6 +121,7 @@ def prepare(
     background: bytes | None = None,
     *,
     binary: bool = False,
+    recipe: str = "",
     rendition: Rendition | None = None,
 ) -> Prepared:
     """Decodes the photo and fits it to the network; with a `rendition` all but the network sees it at its size there.
@@ -121,22 +140,38 @@ def prepare(
     fitted = None
     if photo.alpha is None or options.existing_alpha != "trust":
         with stages.timed("decode"):
-            shown = photo.rgb if options.existing_alpha == "ignore" else _on_grey(photo)
-            fitted = fit(_crop(shown, roi), card.input_size, card.fit, card.restore)
+            fitted = _fitted(photo, options, roi, card)
     dpi = options.dpi or read_dpi(data, photo.info.format)
     if rendition is not None:
         with stages.timed("decode"):
             small = shrunk(photo, rendition.most_pixels)
         photo, roi = small, scaled_region(roi, photo.rgb.shape, small.rgb.shape)
-    return Prepared(photo, options, fitted, roi, backdrop, stages, limits, dpi, binary, rendition or NOTHING_MORE)
+    more = rendition or NOTHING_MORE
+    return Prepared(photo, options, fitted, roi, backdrop, stages, limits, dpi, binary, recipe, more)
+
+
+def refitted(prepared: Prepared, card: ModelCard) -> Prepared:
+    """The same photo as another model wants to see it; not for one whose own transparency is trusted."""
+    with prepared.stages.timed("decode"):
+        fitted = _fitted(prepared.photo, prepared.options, prepared.roi, card)
+    return dataclasses.replace(prepared, fitted=fitted)
 
 
 def finish(prepared: Prepared, network_alpha: NDArray[Any] | None) -> Result:
-    """The answer from the network's alpha (uint8 or 0..1 float, network size; None when the photo's own is trusted).
+    """The answer from the network's alpha. Raises as `rendered` does."""
+    return rendered(prepared, matted(prepared, network_alpha))
 
-    Raises NoForeground when the matte is empty and the caller did not allow that, OptionError for a layout that this
-    subject's place in the photo makes impossible.
-    """
+
+def matted(
+    prepared: Prepared,
+    network_alpha: NDArray[Any] | None,
+    mirrored_alpha: NDArray[Any] | None = None,
+    *,
+    model: str = "",
+    subject: str | None = None,
+) -> Matted:
+    """The photo with its matte from the network's alpha (uint8 or 0..1 float, network size; None when the photo's own
+    is trusted) and, for the check of stability, from that of the mirrored photo."""
     options, stages, photo = prepared.options, prepared.stages, prepared.photo
     with stages.timed("refine"):
         full = _seen_alpha(prepared, network_alpha)
@@ -154,15 +189,29 @@ def finish(prepared: Prepared, network_alpha: NDArray[Any] | None) -> Result:
         alpha = matte.to_uint8(full)
         del full
         box = _subject_box(alpha, prepared.rendition.subject_level)
-        quality = assess(alpha, photo.rgb)
+        differs = None
+        if prepared.fitted is not None and network_alpha is not None and mirrored_alpha is not None:
+            differs = disagreement(prepared.fitted, network_alpha, mirrored_alpha)
+        quality = assess(alpha, photo.rgb, differs)
+    return Matted(foreground, alpha, box, quality, NO_MODEL if network_alpha is None else model, subject)
+
+
+def rendered(prepared: Prepared, made: Matted, route: Route | None = None, warnings: tuple[str, ...] = ()) -> Result:
+    """The answer. `route` and `warnings` are what was decided on the way.
+
+    Raises NoForeground when the matte is empty and the caller did not allow that, OptionError for a layout that this
+    subject's place in the photo makes impossible.
+    """
+    options, stages, photo, box = prepared.options, prepared.stages, prepared.photo, made.box
+    telemetry.observe(telemetry.QUALITY_SCORE, made.quality.score)
     if box is None and not options.allow_empty:
         raise NoForeground(
             "No foreground was found in the photo; send another photo, a lower alpha_threshold, or allow_empty=true."
         )
-    placement = _placement(prepared, alpha, box)
+    placement = _placement(prepared, made.alpha, box)
     with stages.timed("composite") if placement or options.kind == "composite" else nullcontext():
-        scene = _scene(prepared, foreground, alpha, placement)
-    data, extension = _render(prepared, scene)
+        scene = _scene(prepared, made.foreground, made.alpha, placement)
+    data, extension = _render(prepared, scene, made, route)
     alpha_png = None
     if options.include == "alpha" or options.store_alpha:
         with stages.timed("encode"):
@@ -174,11 +223,15 @@ def finish(prepared: Prepared, network_alpha: NDArray[Any] | None) -> Result:
         extension=extension,
         width=width,
         height=height,
-        foreground_box=scaled_box(box, alpha.shape, (photo.info.height, photo.info.width)),
-        quality=quality,
+        foreground_box=scaled_box(box, made.alpha.shape, (photo.info.height, photo.info.width)),
+        quality=made.quality,
         source=photo.info,
-        warnings=_warnings(prepared, extension),
+        warnings=_warnings(prepared, extension) + warnings,
         alpha_png=alpha_png,
+        model=made.model,
+        subject=made.subject,
+        recipe=prepared.recipe,
+        route=route,
         timings_ms=stages.ms,
     )
 
@@ -207,15 +260,24 @@ def run(
     background: bytes | None = None,
     rendition: Rendition | None = None,
 ) -> Result:
-    """prepare, predict and finish with a loaded model, in this thread."""
+    """The answer of one loaded model, in this thread."""
     prepared = prepare(data, options, model.card, limits, background, rendition=rendition)
-    network_alpha = None
-    if prepared.fitted is not None:
-        with prepared.stages.timed("infer"):
-            network_alpha = model.predict(prepared.fitted.pixels[None])[0]
-    result = finish(prepared, network_alpha)
+    result = rendered(prepared, predicted(prepared, model, mirror=options.check_stability))
     prepared.stages.report()
-    return dataclasses.replace(result, model=model.card.id if prepared.fitted is not None else NO_MODEL)
+    return result
+
+
+def predicted(prepared: Prepared, model: Model, *, mirror: bool = False, levels: bool = False) -> Matted:
+    """The photo with the matte that `model` gives it. `mirror`: it also sees the photo mirrored. `levels`: alpha takes
+    8 bits in between, as it travels in a service: equal keys must mean equal bytes, whoever made them."""
+    fitted = prepared.fitted
+    if fitted is None:
+        return matted(prepared, None)
+    with prepared.stages.timed("infer"):
+        seen = [fitted.pixels, mirrored(fitted)] if mirror else [fitted.pixels]
+        found, (subject, *_) = predict_with_subjects(model, np.stack(seen))
+        alphas = [matte.to_uint8(alpha) if levels else alpha for alpha in found]
+    return matted(prepared, *alphas, model=model.card.id, subject=subject)
 
 
 @functools.cache
@@ -227,6 +289,11 @@ def _loaded_model(name: str) -> Model:
 
 def _read(source: bytes | str | PathLike[str]) -> bytes:
     return source if isinstance(source, bytes) else Path(source).read_bytes()
+
+
+def _fitted(photo: Decoded, options: Options, roi: tuple[int, int, int, int] | None, card: ModelCard) -> Fitted:
+    shown = photo.rgb if options.existing_alpha == "ignore" else _on_grey(photo)
+    return fit(_crop(shown, roi), card.input_size, card.fit, card.restore)
 
 
 def _on_grey(photo: Decoded) -> Pixels:
@@ -274,7 +341,7 @@ def _placement(prepared: Prepared, alpha: Pixels, box: tuple[int, int, int, int]
 
 def _scene(prepared: Prepared, foreground: Pixels, alpha: Pixels, placement: Placement | None) -> _Scene:
     options, image = prepared.options, prepared.photo.rgb
-    background = _background(prepared) if options.kind == "composite" else None
+    background = background_of(options, prepared.background) if options.kind == "composite" else None
     if placement is None:
         return _Scene(foreground, alpha, background)
     if options.kind == "alpha":
@@ -288,14 +355,14 @@ def _scene(prepared: Prepared, foreground: Pixels, alpha: Pixels, placement: Pla
     return _Scene(colour, levels, background)
 
 
-def _render(prepared: Prepared, scene: _Scene) -> tuple[bytes, str]:
+def _render(prepared: Prepared, scene: _Scene, made: Matted, route: Route | None) -> tuple[bytes, str]:
     """(bytes, file extension) of the output that was asked for."""
     options, stages, dpi, form = prepared.options, prepared.stages, prepared.dpi, prepared.rendition.form
     foreground, alpha = scene.foreground, scene.alpha
     chosen = options.format or "png"
     if scene.background is not None:
         with stages.timed("composite"):
-            rgb, left_over = lay_over(foreground, alpha, prepared.photo.rgb, scene.background, _shadow(options))
+            rgb, left_over = lay_over(foreground, alpha, prepared.photo.rgb, scene.background, shadow_of(options))
         with stages.timed("encode"):
             if form is not None:
                 return render(form, rgb, left_over, options.encode_quality, dpi)
@@ -306,7 +373,7 @@ def _render(prepared: Prepared, scene: _Scene) -> tuple[bytes, str]:
         if options.kind == "alpha":
             return encode.encode_alpha(alpha, chosen, options.encode_quality, dpi), chosen
         if options.kind == "zip":
-            return _zip(prepared, scene), "zip"
+            return _zip(prepared, scene, made, route), "zip"
         hidden = zero_hidden(foreground, alpha)
         return encode.encode_cutout(hidden, alpha, chosen, options.encode_quality, dpi), chosen
 
@@ -338,7 +405,7 @@ def _encode_composite(rgb: Pixels, alpha: Pixels | None, options: Options, dpi: 
     return encode.encode_cutout(zero_hidden(rgb, alpha), alpha, chosen, options.encode_quality, dpi), chosen
 
 
-def _zip(prepared: Prepared, scene: _Scene) -> bytes:
+def _zip(prepared: Prepared, scene: _Scene, made: Matted, route: Route | None) -> bytes:
     info, quality = prepared.photo.info, max(_ZIP_JPEG_QUALITY, prepared.options.encode_quality)
     height, width = scene.alpha.shape
     meta = {
@@ -346,6 +413,9 @@ def _zip(prepared: Prepared, scene: _Scene) -> bytes:
         "height": height,
         "source": {"format": info.format, "sha256": info.sha256},
         "options": prepared.options.model_dump(exclude_none=True),
+        "model": made.model,
+        "recipe": prepared.recipe or None,
+        "quality": quality_document(made.quality, route),
     }
     return encode.encode_zip(
         {
@@ -354,22 +424,3 @@ def _zip(prepared: Prepared, scene: _Scene) -> bytes:
             "meta.json": json.dumps(meta, indent=1, sort_keys=True).encode(),
         }
     )
-
-
-def _background(prepared: Prepared) -> Background:
-    """The one background of a composite; white when none was named."""
-    options, picture = prepared.options, prepared.background
-    if picture is not None:
-        return Picture(picture.rgb, picture.alpha, options.background_scaling)
-    if options.background_blur_px is not None:
-        return Blur(options.background_blur_px)
-    gradient = options.background_gradient or BACKGROUND_TEMPLATES.get(options.background_template or "")
-    if gradient is not None:
-        return GradientFill(parse_gradient(gradient))
-    return Colour(*parse_colour(options.background_color or "white"))
-
-
-def _shadow(options: Options) -> Shadow | None:
-    if options.shadow == "none":
-        return None
-    return Shadow(options.shadow, options.shadow_opacity / 100, options.shadow_blur_px, options.offset_px)

@@ -2,7 +2,7 @@
 
 A routing and review hint, not an accuracy: no truth is known here. It ranks photos much as their errors do
 (docs/evaluation.md has how well). `mattehorn.pipeline` calls `assess`; headers, the web page and `tier=auto` read it.
-`unstable` (two runs that disagree) is in the closed set but not computed here.
+What the two runs of the check of stability differ by, stability.py measures.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ _HAZE_FINE, _HAZE_BAD = 0.1, 0.7  # share of the subject's pixels within _SEMI: 
 _DOUBT_BAD = 0.15  # mean over the photo of min(alpha, 1 - alpha): a tenth of photos reach a quarter of it
 _SURENESS_LOST = 0.7  # that haze and doubt each may take off the score
 _UNSURE = 0.5  # sureness below which the matte is called mostly semi-transparent; hair and motion blur stay above
+# Mean difference of a photo's alpha and its mirror image's. Beyond the first bound two in five mattes have an IoU under
+# 0.7, below it one in twenty; one photo in a hundred reaches the second (docs/evaluation.md).
+_UNSTABLE_FINE, _UNSTABLE_BAD, _UNSTABLE_WEIGHT = 0.015, 0.1, 0.6
 _SPECK_SHARE = 0.002  # of the subject; smaller islands and holes are noise that threshold and feather deal with
 _MOST_HOLES = 20  # the largest; a net has thousands, and twenty already say enough
 _NEIGHBOURHOOD = np.ones((7, 7), np.uint8)  # three pixels each way: past the one or two of an edge that mix
@@ -58,8 +61,9 @@ class _Check:
         return self.weight * min(1.0, max(0.0, span))
 
 
-def assess(alpha: Uint8 | Float, image: Uint8) -> Quality:
-    """Quality of a matte (uint8, or float32 0..1, [H, W]) for its photo (uint8 [H, W, 3]).
+def assess(alpha: Uint8 | Float, image: Uint8, disagreement: float | None = None) -> Quality:
+    """Quality of a matte (uint8, or float32 0..1, [H, W]) for its photo (uint8 [H, W, 3]); `disagreement` is that of
+    stability.py, 0..1, where it was measured.
 
     The score is the matte's sureness times 1 - penalty of each check. Sureness falls with every half-transparent pixel,
     so that most mattes lose a little without a reason; a check's penalty grows linearly between its two bounds, and its
@@ -70,6 +74,9 @@ def assess(alpha: Uint8 | Float, image: Uint8) -> Quality:
         return Quality(0.0, ("empty",))
     sureness = _sureness(matte)
     penalties: dict[Reason, float] = {check.reason: check.penalty(matte, photo) for check in _CHECKS}
+    if disagreement is not None:
+        span = (disagreement - _UNSTABLE_FINE) / (_UNSTABLE_BAD - _UNSTABLE_FINE)
+        penalties["unstable"] = _UNSTABLE_WEIGHT * min(1.0, max(0.0, span))
     score = sureness * math.prod(1 - penalty for penalty in penalties.values())
     suspected = {reason for reason, penalty in penalties.items() if penalty > 0}
     if sureness < _UNSURE:

@@ -168,6 +168,24 @@ class EventSettings(_Section):
         return self
 
 
+class CacheSettings(_Section):
+    """Answers kept in the results store: for equal requests, and for idempotency keys. See mattehorn/cache/."""
+
+    max_bytes: int = Field(
+        default=2**30,
+        ge=0,
+        description="of answers kept for equal requests, the oldest go first: about 3000 photos. 0: none is kept, and "
+        "equal requests in flight are not joined",
+    )
+    ttl_s: float = Field(default=86_400.0, gt=0, le=30 * 86_400, description="an answer is kept so long at most")
+    idempotency_ttl_s: float = Field(
+        default=86_400.0, gt=0, le=30 * 86_400, description="the answer to an Idempotency-Key is kept so long"
+    )
+    idempotency_max_bytes: int = Field(
+        default=10 * 2**30, gt=0, description="of answers to idempotency keys; the oldest go first, before their time"
+    )
+
+
 class RemoveBgSettings(_Section):
     """remove.bg's endpoints; see deployments/ingress/removebg/."""
 
@@ -192,6 +210,13 @@ class FakeSettings(_Section):
 
 class Settings(_Section):
     model: str = Field(default="mattehorn-base", description="a card's name, or NAME=PATH: own weights under that card")
+    strong_model: str | None = Field(
+        default=None,
+        description="a stronger model beside it, for `tier`, and for what scores low; it has a pool of its own",
+    )
+    recipes_dir: str | None = Field(
+        default=None, description="a folder of recipes of your own, one JSON document a file; read at start"
+    )
     max_batch: int = Field(default=2, ge=1, le=256, description="pictures in one forward pass; CPU 1 or 2, GPU 16")
     threads: int = Field(
         default=1, ge=1, description="intra-op threads of one matting replica; two lose on shared cores"
@@ -202,6 +227,15 @@ class Settings(_Section):
     model_dir: str | None = Field(
         default=None, description="a read-only folder with weights, looked at before the packaged ones"
     )
+    keys_file: str | None = Field(
+        default=None,
+        min_length=1,
+        description="a file of API keys (`mattehorn keys`); once set, nobody gets in without one",
+    )
+    metrics_open: bool = Field(default=False, description="/metrics needs no key, where keys are on")
+    open_without_keys: bool = Field(
+        default=False, description="serve other machines without keys; whoever reaches the port may use everything"
+    )
     url_allow: tuple[str, ...] = Field(
         default=(),
         description="HOST or HOST:PORT that callers' URLs may name though its address is not public",
@@ -211,6 +245,7 @@ class Settings(_Section):
     queue: QueueSettings = QueueSettings()
     bulk: BulkSettings = BulkSettings()
     events: EventSettings = EventSettings()
+    cache: CacheSettings = CacheSettings()
     limits: Limits = Limits()
     removebg: RemoveBgSettings = RemoveBgSettings()
     fake: FakeSettings = FakeSettings()
@@ -220,6 +255,12 @@ class Settings(_Section):
     def _hosts_are_hosts(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
         UrlPolicy.of(entries)
         return entries
+
+    @model_validator(mode="after")
+    def _two_models(self) -> Self:
+        if self.strong_model is not None and self.strong_model == self.model:
+            raise ValueError(f"strong_model is {self.model}, as model is; name a stronger one or leave it out")
+        return self
 
 
 def apply_overrides(args: dict[str, Any], pairs: list[str]) -> dict[str, Any]:

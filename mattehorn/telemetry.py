@@ -18,6 +18,7 @@ Kind = Literal["counter", "gauge", "histogram"]
 # batch size exact up to 16.
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 _MEGAPIXELS = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 12.0, 24.0, 50.0)  # 50 is the default limit
+_SCORES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _BATCHES = (*(size + 0.5 for size in range(17)), 24.5, 32.5, 64.5)
 
 
@@ -54,10 +55,33 @@ IGNORED_FIELDS = Metric(
     ("route",),
 )
 RETRIES = Metric("mattehorn_retries_total", "counter", "Calls repeated because a replica died.", ("callee",))
+KEYS_REFUSED = Metric(
+    "mattehorn_refused_keys_total",
+    "counter",
+    "Requests that the front door turned away: no key, one that is not known, one without the scope.",
+    ("reason",),
+)
+QUALITY_SCORE = Metric("mattehorn_quality_score", "histogram", "Quality scores of results, 0 to 1.", (), _SCORES)
+QUALITY_ROUTES = Metric(
+    "mattehorn_quality_routes_total",
+    "counter",
+    "What a recipe's gate or the tier made of scores: accept, review, reject; retry by the stronger model.",
+    ("route",),
+)
 BULK_ITEMS = Metric(
     "mattehorn_bulk_items_total", "counter", "Photos of bulk work by what became of them.", ("outcome",)
 )
 BULK_IN_FLIGHT = Metric("mattehorn_bulk_in_flight", "gauge", "Photos of bulk work in work in one process.")
+CACHE_REQUESTS = Metric(
+    "mattehorn_cache_requests_total",
+    "counter",
+    "Pictures by what the cache had of them: hit, joined, miss.",
+    ("outcome",),
+)
+CACHE_BYTES = Metric(
+    "mattehorn_cache_bytes_total", "counter", "Bytes that the cache has kept, answered with and removed.", ("event",)
+)
+CACHE_SIZE = Metric("mattehorn_cache_size_bytes", "gauge", "Bytes in the cache, as one replica's last sweep left it.")
 
 METRICS = (
     REQUESTS,
@@ -69,8 +93,14 @@ METRICS = (
     BYTES,
     IGNORED_FIELDS,
     RETRIES,
+    KEYS_REFUSED,
+    QUALITY_SCORE,
+    QUALITY_ROUTES,
     BULK_ITEMS,
     BULK_IN_FLIGHT,
+    CACHE_REQUESTS,
+    CACHE_BYTES,
+    CACHE_SIZE,
 )
 
 
@@ -174,7 +204,8 @@ def observe(metric: Metric, value: float, **labels: str) -> None:
 
 @dataclass
 class Stages:
-    """Milliseconds by stage of one picture: fetch, decode, queue, infer, refine, composite, encode, store, total."""
+    """Milliseconds by stage of one picture: fetch, decode, queue, infer, refine, composite, encode, store, total; or of
+    one that was answered from the cache: fetch, cache, total."""
 
     ms: dict[str, float] = field(default_factory=dict)
 

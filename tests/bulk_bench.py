@@ -30,10 +30,11 @@ from mattehorn.bulk.webhook import Webhook
 from mattehorn.bulk.worker import Route, Worker, WorkerSettings
 from mattehorn.events import ObjectRef
 from mattehorn.models.fake import FakeModel
-from mattehorn.options import Options
-from mattehorn.pipeline import Result, run
+from mattehorn.pipeline import Result
 from mattehorn.queue.sqlite import SqliteQueue
+from mattehorn.recipe.gate import Wish
 from mattehorn.recipe.recipe import Recipe, find_recipe
+from mattehorn.routed import Models, run_routed
 from mattehorn.settings import Limits, StoreSettings
 from mattehorn.store.interface import Head, OpenObject, Store
 from mattehorn.telemetry import Metric
@@ -88,8 +89,8 @@ POISON_CODES = {
 }
 
 
-async def fake_cut_out(data: bytes, options: Options) -> Result:
-    return await asyncio.to_thread(run, MODEL, data, options, Limits())
+async def fake_cut_out(data: bytes, wish: Wish) -> Result:
+    return await asyncio.to_thread(run_routed, Models(MODEL), data, wish, Limits())
 
 
 def event(key: str, *, bucket: str = "", etag: str | None = None, version: str | None = None, **more: Any) -> ObjectRef:

@@ -10,8 +10,8 @@ from typing import Any
 from mattehorn.bulk.item import run_item
 from mattehorn.bulk.plan import Outcome, Plan
 from mattehorn.events import ObjectRef
-from mattehorn.options import Options
 from mattehorn.pipeline import Result
+from mattehorn.recipe.gate import Wish
 from mattehorn.store.interface import Store
 from mattehorn.store.local import LocalStore
 
@@ -35,12 +35,12 @@ def work(
     return asyncio.run(run_item(ref or event("in/a.jpg"), plan, store, store, cut_out, **more))
 
 
-def raising(error: Exception) -> Callable[[bytes, Options], Any]:
-    async def cut_out(data: bytes, options: Options) -> Result:
+def raising(error: Exception) -> Callable[[bytes, Wish], Any]:
+    async def cut_out(data: bytes, wish: Wish) -> Result:
         raise error
 
     return cut_out
 
 
-def never(data: bytes, options: Options) -> Any:
+def never(data: bytes, wish: Wish) -> Any:
     raise AssertionError("nothing is to be worked on")

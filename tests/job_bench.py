@@ -10,6 +10,7 @@ FIELDS = {
     "done",
     "success",
     "skipped",
+    "review",
     "failed",
     "seconds_per_image",
     "eta_s",

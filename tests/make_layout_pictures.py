@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mattehorn import cut_out
 from mattehorn.options import parse_options
+from mattehorn.scenes import SCENES
 
 ROOT = Path(__file__).parent.parent
 PHOTOS, TARGET = ROOT / "tests/photos", ROOT / "docs/images/layout"
@@ -55,6 +56,8 @@ def sheets() -> dict[str, list[Cell]]:
     framed = SQUARE | {"margin": "0.1", "padding": "0.1"}
     wide = framed | {"output_size": "900x450"}
     scene = SQUARE | {"padding": "0.12"}
+    low_down = {"padding": "0.12", "vertical_alignment": "bottom"}
+    staged = SQUARE | low_down | {"shadow": "contact", "shadow_opacity": 60, "shadow_blur_px": 9}
     return {
         "sizes": [
             Cell(cup, {}, "the photo, 600x400", plain=True),
@@ -82,6 +85,7 @@ def sheets() -> dict[str, list[Cell]]:
                 guides=True,
             ),
         ],
+        "scenes": [Cell(cup, staged | {"background_template": name}, name) for name in SCENES],
         "backgrounds": [
             Cell(cup, scene | {"background_color": "white", "shadow": "drop"}, "background_color=white\nshadow=drop"),
             Cell(

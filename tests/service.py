@@ -30,10 +30,11 @@ from deployments.ingress.api import build_api
 from deployments.matting.batcher import DrainBatcher
 from deployments.tally.book import Book
 from mattehorn import telemetry
-from mattehorn.alpha import to_uint8
 from mattehorn.fetch.addresses import Address
 from mattehorn.fetch.fetch import Fetcher
+from mattehorn.models.base import seen_by
 from mattehorn.models.fake import CARD, FakeModel
+from mattehorn.models.zoo import find_card
 from mattehorn.settings import Settings
 from mattehorn.store.open import open_store
 
@@ -74,12 +75,12 @@ class Method:
 class FakeMatting:
     """The matting pool: the real batcher around the fake model. `failures` are raised first, one per call."""
 
-    def __init__(self, max_batch: int = 2) -> None:
-        self.model = FakeModel()
+    def __init__(self, max_batch: int = 2, name: str = "fake@1") -> None:
+        self.model, self.name = FakeModel(), name
         self.failures: list[BaseException] = []
         self.asked = 0
         executor = ThreadPoolExecutor(1, thread_name_prefix="device")
-        self._batcher = DrainBatcher(lambda images: to_uint8(self.model.predict(images)), executor, max_batch)
+        self._batcher = DrainBatcher(lambda images: seen_by(self.model, images), executor, max_batch)
         self.predict, self.describe = Method(self._predict), Method(self._describe)
 
     async def _predict(self, pixels: Pixels, lane: Lane = "interactive") -> Prediction:
@@ -87,7 +88,8 @@ class FakeMatting:
         if self.failures:
             raise self.failures.pop(0)
         done = await self._batcher.submit(pixels, lane)
-        return Prediction(done.alpha, done.queue_ms, done.infer_ms, done.batch_size, self.model.card.id)
+        alpha, subject = done.answer
+        return Prediction(alpha, done.queue_ms, done.infer_ms, done.batch_size, self.name, subject)
 
     async def _describe(self) -> Pool:
         return Pool(self.model.card.id, self.model.device, "float32")
@@ -102,15 +104,20 @@ class InProcessService:
     """What `build_api` calls. `jobs` keeps every job; while `held` is clear, jobs wait; `error` is raised instead."""
 
     def __init__(self, folder: Path, **args: Any) -> None:
-        self.settings = Settings.model_validate({"model": "fake", "store": {"url": folder.as_uri()}, **args})
+        # no cache, unless a test is about it: the others count what equal photos cost
+        plain = {"model": "fake", "store": {"url": folder.as_uri()}, "cache": {"max_bytes": 0}}
+        self.settings = Settings.model_validate({**plain, **args})
         self.store = open_store(self.settings.store)
         self.admission = Admission(self.settings.limits.requests_in_flight, self.settings.limits.work_s)
         by = Fetcher.of(self.settings)
         self.fetcher = Fetcher(by.policy, by.limits, resolve=no_names)
         self.tally = Book()
         self.matting = FakeMatting(self.settings.max_batch)
-        self.compose = Compose.func_or_class(self.settings, self.matting)
-        self.compose._card = CARD_64
+        stronger = self.settings.strong_model
+        self.strong = FakeMatting(self.settings.max_batch, find_card(stronger).id) if stronger else None
+        self.compose = Compose.func_or_class(self.settings, self.matting, self.strong)
+        cards = self.compose._cards
+        self.compose._cards = {pool: dataclasses.replace(card, input_size=64) for pool, card in cards.items()}
         self.state = Readiness(True, pool=Pool(self.matting.model.card.id, "cpu", "float32"))
         self.jobs: list[Job] = []
         self.error: Exception | None = None

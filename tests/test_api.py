@@ -174,8 +174,9 @@ def test_json_takes_typed_values_and_null_for_not_sent(client: Client) -> None:
 
 
 def test_every_option_of_the_contract_is_known() -> None:
-    table = """model subject roi output format encode_quality background_color background_blur_px background_gradient
-    background_template background_scaling shadow shadow_opacity shadow_blur_px shadow_offset alpha_threshold erode_px
+    table = """model tier subject check_stability roi output format encode_quality background_color background_blur_px
+    background_gradient background_template background_scaling shadow shadow_opacity shadow_blur_px shadow_offset
+    alpha_threshold erode_px
     feather_px refine foreground existing_alpha store store_alpha store_source name sku include inline allow_empty
     output_size crop max_width max_height reference_box margin margin_top margin_right margin_bottom margin_left padding
     padding_top padding_right padding_bottom padding_left snap_cropped_sides horizontal_alignment vertical_alignment

@@ -127,7 +127,7 @@ def test_openapi_lists_every_option_and_every_body_form(client: Client) -> None:
         "image/*",
     }
     form = set(content["multipart/form-data"]["schema"]["properties"])
-    named = {"image_url", "image_base64", "result_id", "background_url"}
+    named = {"image_url", "image_base64", "result_id", "background_url", "recipe"}
     assert form == {"file", "background_file", *named, *Options.model_fields}
     assert set(content["application/json"]["schema"]["properties"]) == {*named, *Options.model_fields}
     documented = {int(status) for status in operation["responses"]}
@@ -157,4 +157,10 @@ def test_openapi_describes_every_route_of_the_contract(client: Client) -> None:
         "/v1/jobs/{job_id}/manifest.jsonl",
         "/v1/jobs/{job_id}/results.zip",
         "/v1/events/s3",
+        "/v1/usage",
+        "/v1.0/removebg",
+        "/v1.0/account",
+        "/v1.0/improve",
+        "/api/removebg",
+        "/api/account",
     }

@@ -9,6 +9,8 @@ import numpy as np
 from mattehorn.cli.batch import Photo, Summary, find_photos, run_batch
 from mattehorn.models.fake import FakeModel
 from mattehorn.options import Options
+from mattehorn.recipe.gate import Wish
+from mattehorn.routed import Models
 from mattehorn.settings import Limits
 from tests.service import CARD_64, decoded, encoded, photo
 
@@ -37,7 +39,7 @@ def model() -> FakeModel:
 def process(folder: Path, out: Path, options: Options | None = None) -> Summary:
     photos, ignored = find_photos(folder, out, "png")
     summary = Summary(ignored=ignored)
-    run_batch(model(), photos, options or Options(format="png"), Limits(), summary)
+    run_batch(Models(model()), photos, Wish(options or Options(format="png")), Limits(), summary)
     return summary
 
 
@@ -114,9 +116,11 @@ def test_a_photo_that_cannot_be_read_or_written_is_one_failure(tmp_path: Path) -
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "x").write_text("a file where a folder should be")
     photos, _ = find_photos(tmp_path / "in", tmp_path / "out", "png")
-    photos.append(Photo(tmp_path / "gone.png", tmp_path / "out" / "gone.png", "gone.png"))
+    photos.append(
+        Photo(tmp_path / "gone.png", tmp_path / "out" / "gone.png", "gone.png", tmp_path / "out/review/gone.png")
+    )
     summary = Summary()
-    run_batch(model(), photos, Options(), Limits(), summary)
+    run_batch(Models(model()), photos, Wish(Options()), Limits(), summary)
     assert (summary.total, summary.success) == (4, 2)
     assert [file for file, _ in summary.failed] == ["x/b.png", "gone.png"]
     assert str(tmp_path) not in summary.failed[1][1]
@@ -127,7 +131,9 @@ def test_progress_hears_of_every_photo_once(tmp_path: Path) -> None:
     folder_of(tmp_path / "in", "c.png", data=b"x")
     photos, _ = find_photos(tmp_path / "in", tmp_path / "out", "png")
     heard: list[str] = []
-    run_batch(model(), photos, Options(), Limits(), Summary(), on_done=lambda photo: heard.append(photo.name))
+    run_batch(
+        Models(model()), photos, Wish(Options()), Limits(), Summary(), on_done=lambda photo: heard.append(photo.name)
+    )
     assert heard == ["a.png", "b.png", "c.png"]
 
 
@@ -135,7 +141,8 @@ def test_a_background_goes_behind_every_photo(tmp_path: Path) -> None:
     folder_of(tmp_path / "in", "a.png")
     photos, _ = find_photos(tmp_path / "in", tmp_path / "out", "png")
     behind = encoded(np.full((5, 5, 3), (0, 0, 255), np.uint8))
-    run_batch(model(), photos, Options(output="composite", format="png"), Limits(), Summary(), behind)
+    wish = Wish(Options(output="composite", format="png"))
+    run_batch(Models(model()), photos, wish, Limits(), Summary(), behind)
     assert tuple(decoded((tmp_path / "out" / "a.png").read_bytes())[0, 0]) == (0, 0, 255)
 
 

@@ -72,7 +72,7 @@ class Bench:
             self.network, self.executor, max_batch, on_batch=self.sizes.append, on_depth=self.depths.append
         )
 
-    def submit(self, value: int, size: int = 2) -> asyncio.Task[Batched]:
+    def submit(self, value: int, size: int = 2) -> asyncio.Task[Batched[Any]]:
         return asyncio.ensure_future(self.batcher.submit(picture(value, size)))
 
     async def run_to_end(self) -> None:
@@ -82,8 +82,8 @@ class Bench:
             await settle()
 
 
-def values(tasks: list[asyncio.Task[Batched]]) -> list[int]:
-    return [int(task.result().alpha[0, 0]) for task in tasks]
+def values(tasks: list[asyncio.Task[Batched[Any]]]) -> list[int]:
+    return [int(task.result().answer[0, 0]) for task in tasks]
 
 
 def test_a_lone_picture_waits_for_nothing() -> None:
@@ -94,8 +94,8 @@ def test_a_lone_picture_waits_for_nothing() -> None:
         assert len(bench.executor.queue) == 1  # on the device before anything else came, and without a timer
         bench.executor.step()
         done = await task
-        assert (int(done.alpha[0, 0]), done.batch_size) == (5, 1)
-        assert done.alpha.shape == (2, 2)
+        assert (int(done.answer[0, 0]), done.batch_size) == (5, 1)
+        assert done.answer.shape == (2, 2)
 
     asyncio.run(check())
 
@@ -136,7 +136,7 @@ def test_shapes_do_not_mix_and_the_oldest_goes_first() -> None:
             tasks.append(bench.submit(value, size))
         await bench.run_to_end()
         assert bench.network.batches == [[0], [1, 3, 5], [2, 4]]
-        assert [task.result().alpha.shape for task in tasks] == [(2, 2), (2, 2), (3, 3), (2, 2), (3, 3), (2, 2)]
+        assert [task.result().answer.shape for task in tasks] == [(2, 2), (2, 2), (3, 3), (2, 2), (3, 3), (2, 2)]
         assert values(tasks) == [0, 1, 2, 3, 4, 5]
 
     asyncio.run(check())
@@ -305,8 +305,8 @@ def test_under_load_from_many_callers_results_are_never_swapped() -> None:
             batcher = DrainBatcher(network, executor, 8, on_batch=sizes.append)
             sent = [value for value in range(250) if value != 13]
             done = await asyncio.gather(*(batcher.submit(picture(value, 2 + value % 3)) for value in sent))
-        assert [int(one.alpha[0, 0]) for one in done] == sent
-        assert [one.alpha.shape[0] for one in done] == [2 + value % 3 for value in sent]
+        assert [int(one.answer[0, 0]) for one in done] == sent
+        assert [one.answer.shape[0] for one in done] == [2 + value % 3 for value in sent]
         assert sum(sizes) == len(sent)
         assert max(sizes) == 8
 

@@ -16,10 +16,10 @@ from mattehorn.bulk.consumer import SUSPECT_LEASES, Consumer, ConsumerLimits
 from mattehorn.bulk.patience import Border, Patience
 from mattehorn.bulk.verdict import Verdict
 from mattehorn.bulk.worker import WorkerSettings
-from mattehorn.options import Options
 from mattehorn.pipeline import Result
 from mattehorn.queue.interface import LEASES_MOST, Depth, Message
 from mattehorn.queue.sqlite import SqliteQueue
+from mattehorn.recipe.gate import Wish
 
 from .bulk_bench import (
     RECIPE,
@@ -97,11 +97,11 @@ def test_a_lease_lost_in_the_work_leaves_one_result_and_the_second_worker_finds_
     first = threading.Event()
     second_done = threading.Event()
 
-    async def cut_out(data: bytes, options: Options) -> Result:
+    async def cut_out(data: bytes, wish: Wish) -> Result:
         if not first.is_set():
             first.set()
             await asyncio.to_thread(second_done.wait, 10)
-        return await fake_cut_out(data, options)
+        return await fake_cut_out(data, wish)
 
     bench = Bench(tmp_path, cut_out=cut_out, wrap=StoreAround, lease_s=0.3)
     key = bench.add_photos(1)[0]

@@ -9,6 +9,7 @@ import asyncio
 import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ class Line:
             self.network, self.executor, max_batch, bulk_batch=bulk_batch, clock=lambda: self.now
         )
 
-    async def submit(self, *values: int, lane: Lane = "interactive", size: int = 2) -> list[asyncio.Task[Batched]]:
+    async def submit(self, *values: int, lane: Lane = "interactive", size: int = 2) -> list[asyncio.Task[Batched[Any]]]:
         tasks = [asyncio.ensure_future(self.batcher.submit(picture(value, size), lane)) for value in values]
         await settle()
         return tasks
@@ -178,7 +179,7 @@ def test_pictures_of_both_lanes_get_their_own_mattes() -> None:
                     except NoRoom:
                         await asyncio.sleep(0.001)
                         continue
-                    assert int(done.alpha[0, 0]) == value
+                    assert int(done.answer[0, 0]) == value
                     return
 
             lanes: tuple[Lane, ...] = ("interactive", "bulk")

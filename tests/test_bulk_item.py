@@ -16,8 +16,8 @@ from mattehorn.bulk.plan import Outcome, Plan
 from mattehorn.errors import (
     StoreUnavailable,
 )
-from mattehorn.options import Options
 from mattehorn.pipeline import Result
+from mattehorn.recipe.gate import Wish
 from mattehorn.store.interface import Head, OpenObject
 from mattehorn.store.local import LocalStore
 
@@ -57,9 +57,9 @@ def test_a_photo_becomes_one_result_under_its_deterministic_key(store: StoreArou
 
 
 def test_the_steps_come_in_the_one_order_that_survives_a_crash(store: StoreAround) -> None:
-    async def cut_out(data: bytes, options: Options) -> Result:
+    async def cut_out(data: bytes, wish: Wish) -> Result:
         store.before("cut out", "")
-        return await fake_cut_out(data, options)
+        return await fake_cut_out(data, wish)
 
     outcome = work(store, cut_out=cut_out)
     assert store.calls == [
@@ -101,9 +101,9 @@ def test_where_several_racing_creators_win_the_object_is_the_same(tmp_path: Path
     async def all_at_once() -> list[Outcome]:
         all_work = asyncio.Barrier(8)
 
-        async def together(data: bytes, options: Options) -> Result:
+        async def together(data: bytes, wish: Wish) -> Result:
             await all_work.wait()  # so nobody finds another one's result before it works
-            return await fake_cut_out(data, options)
+            return await fake_cut_out(data, wish)
 
         with ThreadPoolExecutor(8) as threads:
             work = (run_item(event("in/a.jpg"), PLAN, store, store, together, threads=threads) for _ in range(8))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from mattehorn.errors import (
     StoreUnavailable,
     UnknownModel,
 )
-from mattehorn.options import Options
 from mattehorn.pipeline import Result
+from mattehorn.recipe.gate import Wish
 from mattehorn.store.local import LocalStore
 
 from .bulk_bench import (
@@ -137,7 +138,7 @@ def test_a_store_that_fails_at_any_step_is_raised_and_the_next_attempt_succeeds(
 
 
 def test_work_that_takes_too_long_may_pass(store: StoreAround) -> None:
-    async def slow(data: bytes, options: Options) -> Result:
+    async def slow(data: bytes, wish: Wish) -> Result:
         await asyncio.sleep(30)
         raise AssertionError("it was cancelled")
 
@@ -146,8 +147,8 @@ def test_work_that_takes_too_long_may_pass(store: StoreAround) -> None:
 
 
 def test_a_result_of_another_format_than_its_key_promises_is_not_stored(store: StoreAround) -> None:
-    async def png(data: bytes, options: Options) -> Result:
-        return await fake_cut_out(data, options.model_copy(update={"format": "png"}))
+    async def png(data: bytes, wish: Wish) -> Result:
+        return await fake_cut_out(data, replace(wish, options=wish.options.model_copy(update={"format": "png"})))
 
     with pytest.raises(MattehornError, match="webp"):
         work(store, cut_out=png)

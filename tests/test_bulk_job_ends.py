@@ -9,8 +9,8 @@ from pathlib import Path
 from mattehorn.bulk import listing
 from mattehorn.bulk.job_results import JobRunning
 from mattehorn.errors import MattehornError, StoreUnavailable
-from mattehorn.options import Options
 from mattehorn.pipeline import Result
+from mattehorn.recipe.gate import Wish
 from mattehorn.store.interface import Store
 from tests.bulk_bench import (
     Bench,
@@ -28,11 +28,11 @@ from tests.bulk_bench import (
 def test_a_cancelled_job_begins_no_further_photo_and_stays_cancelled(tmp_path: Path) -> None:
     seen = []
 
-    async def cut_out(data: bytes, options: Options) -> Result:
+    async def cut_out(data: bytes, wish: Wish) -> Result:
         seen.append(1)
         if len(seen) == 3:
             await asyncio.to_thread(bench.jobs.cancel, spec.id)
-        return await fake_cut_out(data, options)
+        return await fake_cut_out(data, wish)
 
     bench = Bench(tmp_path, cut_out=cut_out, in_flight=1)
     bench.add_photos(30)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mattehorn.bulk import manifest
-from mattehorn.options import Options
 from mattehorn.pipeline import Result
+from mattehorn.recipe.gate import Wish
 from tests.bulk_bench import (
     JPEG,
     Bench,
@@ -27,11 +27,11 @@ def test_progress_counts_parts_of_a_running_shard_and_estimates_the_rest(tmp_pat
     gate = asyncio.Event()
     seen = []
 
-    async def cut_out(data: bytes, options: Options) -> Result:
+    async def cut_out(data: bytes, wish: Wish) -> Result:
         if len(seen) >= 6:
             await gate.wait()
         seen.append(1)
-        return await fake_cut_out(data, options)
+        return await fake_cut_out(data, wish)
 
     bench = Bench(tmp_path, cut_out=cut_out, in_flight=2)
     bench.add_photos(10)

@@ -15,9 +15,9 @@ import pytest
 
 from mattehorn.bulk.job_results import manifest_lines
 from mattehorn.errors import Overloaded, StoreUnavailable
-from mattehorn.options import Options
 from mattehorn.pipeline import Result
 from mattehorn.queue.interface import Depth, Message
+from mattehorn.recipe.gate import Wish
 
 from .bulk_bench import (
     JPEG,
@@ -165,11 +165,11 @@ def test_killed_between_put_and_ack_the_message_comes_again_and_is_found_done(tm
 def test_a_full_service_is_waited_for_in_place_and_costs_no_attempt(tmp_path: Path, counted: Recorder) -> None:
     refused = []
 
-    async def cut_out(data: bytes, options: Options) -> Result:
+    async def cut_out(data: bytes, wish: Wish) -> Result:
         if len(refused) < 12:
             refused.append(1)
             raise Overloaded("full", retry_after_s=1)
-        return await fake_cut_out(data, options)
+        return await fake_cut_out(data, wish)
 
     bench = Bench(tmp_path, cut_out=cut_out, max_receive=1, in_flight=2)
     bench.add_photos(2)
@@ -184,11 +184,11 @@ def test_a_full_service_is_waited_for_in_place_and_costs_no_attempt(tmp_path: Pa
 def test_a_photo_that_fails_for_a_while_comes_back_with_growing_pauses(tmp_path: Path) -> None:
     calls = []
 
-    async def cut_out(data: bytes, options: Options) -> Result:
+    async def cut_out(data: bytes, wish: Wish) -> Result:
         calls.append(1)
         if len(calls) <= 7:
             raise RuntimeError("an actor died")
-        return await fake_cut_out(data, options)
+        return await fake_cut_out(data, wish)
 
     bench = Bench(tmp_path, cut_out=cut_out)
     bench.add_photos(1)
@@ -200,7 +200,7 @@ def test_a_photo_that_fails_for_a_while_comes_back_with_growing_pauses(tmp_path:
 
 
 def test_what_never_passes_is_a_dead_letter_with_its_reason_and_no_error_object(tmp_path: Path) -> None:
-    async def cut_out(data: bytes, options: Options) -> Result:
+    async def cut_out(data: bytes, wish: Wish) -> Result:
         raise StoreUnavailable("The results store refused to read (403 AccessDenied).", retry_after_s=30)
 
     bench = Bench(tmp_path, cut_out=cut_out, max_receive=2)
@@ -215,10 +215,10 @@ def test_what_never_passes_is_a_dead_letter_with_its_reason_and_no_error_object(
 def test_after_a_redrive_the_dead_letters_are_done(tmp_path: Path) -> None:
     broken = [True]
 
-    async def cut_out(data: bytes, options: Options) -> Result:
+    async def cut_out(data: bytes, wish: Wish) -> Result:
         if broken[0]:
             raise RuntimeError("down")
-        return await fake_cut_out(data, options)
+        return await fake_cut_out(data, wish)
 
     bench = Bench(tmp_path, cut_out=cut_out, max_receive=2)
     bench.add_photos(8)
@@ -234,10 +234,10 @@ def test_after_a_redrive_the_dead_letters_are_done(tmp_path: Path) -> None:
 
 
 def test_one_photo_that_always_fails_does_not_hold_its_job_for_ever(tmp_path: Path, counted: Recorder) -> None:
-    async def cut_out(data: bytes, options: Options) -> Result:
+    async def cut_out(data: bytes, wish: Wish) -> Result:
         if data == photo(3):
             raise RuntimeError("it kills its worker")
-        return await fake_cut_out(data, options)
+        return await fake_cut_out(data, wish)
 
     bench = Bench(tmp_path, cut_out=cut_out, max_receive=3)
     bench.add_photos(12)
@@ -292,9 +292,9 @@ def test_the_permit_is_awaited_before_each_photo_and_holds_all_of_them_back(tmp_
 
     begun = []
 
-    async def cut_out(data: bytes, options: Options) -> Result:
+    async def cut_out(data: bytes, wish: Wish) -> Result:
         begun.append(time.monotonic())
-        return await fake_cut_out(data, options)
+        return await fake_cut_out(data, wish)
 
     bench = Bench(tmp_path, cut_out=cut_out, permit=permit)
     bench.add_photos(6)

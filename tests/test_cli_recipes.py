@@ -16,6 +16,7 @@ from mattehorn.models import registry
 from mattehorn.models.fake import FakeModel
 from mattehorn.models.zoo import DEFAULT
 from mattehorn.options import Options
+from mattehorn.recipe.gate import Wish
 from mattehorn.recipe.recipe import PRESETS, catalogue, find_recipe
 from tests.service import encoded, photo
 
@@ -43,13 +44,13 @@ def cut(source: Path, target: Path, *more: str) -> int:
 def asked(monkeypatch: pytest.MonkeyPatch, source: Path, target: Path, *more: str) -> Options:
     """The options that reach the pipeline."""
     seen: list[Options] = []
-    actual = cli.run
+    actual = cli.run_routed
 
-    def record(model: Any, data: bytes, options: Options, *rest: Any) -> Any:
-        seen.append(options)
-        return actual(model, data, options, *rest)
+    def record(models: Any, data: bytes, wish: Wish, *rest: Any) -> Any:
+        seen.append(wish.options)
+        return actual(models, data, wish, *rest)
 
-    monkeypatch.setattr(cli, "run", record)
+    monkeypatch.setattr(cli, "run_routed", record)
     assert cut(source, target, *more) == 0
     return seen[0]
 
@@ -76,7 +77,7 @@ def test_json_is_what_the_api_gives(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_printed_recipe_is_a_file_to_start_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["recipes", "gradient@1"]) == 0
+    assert main(["recipes", "gradient@2"]) == 0
     path = tmp_path / "mine.json"
     path.write_text(capsys.readouterr().out)
     assert main(["recipes", str(path), "--json"]) == 0
@@ -96,7 +97,7 @@ def test_what_is_given_replaces_the_recipes_values(
     monkeypatch: pytest.MonkeyPatch, source: Path, tmp_path: Path
 ) -> None:
     given = ("--output-size", "80x60", "--encode-quality", "70", "--allow-empty")
-    options = asked(monkeypatch, source, tmp_path / "out.jpg", "--recipe", "gradient@1", *given)
+    options = asked(monkeypatch, source, tmp_path / "out.jpg", "--recipe", "gradient@2", *given)
     changed = {"output_size": "80x60", "encode_quality": 70, "allow_empty": True}
     assert options.model_dump() == find_recipe("gradient").bulk_options().model_dump() | changed
 

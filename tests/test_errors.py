@@ -34,6 +34,7 @@ CONTRACT = {
         "unknown_recipe",
         "idempotency_key_reused",
         "corrupt_image",
+        "low_quality",
         "no_foreground",
         "fetch_failed",
     },

@@ -173,10 +173,10 @@ def test_the_subject_stands_before_the_background(options: dict[str, Any], corne
 
 
 def test_every_background_template_can_be_painted() -> None:
-    from mattehorn.colour import BACKGROUND_TEMPLATES
+    from mattehorn.options import TEMPLATE_NAMES
 
-    pictures = {cut(background_template=name, format="png").data for name in BACKGROUND_TEMPLATES}
-    assert len(pictures) == len(BACKGROUND_TEMPLATES)
+    pictures = {cut(background_template=name, format="png").data for name in TEMPLATE_NAMES}
+    assert len(pictures) == len(TEMPLATE_NAMES)
 
 
 def test_a_background_picture_fills_the_frame_or_fits_into_it() -> None:

@@ -14,6 +14,7 @@ from mattehorn.options import Options, parse_options
 from mattehorn.pipeline import run
 from mattehorn.recipe.recipe import NOT_IN_BULK, PRESETS, Recipe, catalogue, find_recipe, parse_recipe
 from mattehorn.recipe.result_keys import extension
+from mattehorn.scenes import SCENES
 from mattehorn.settings import Limits
 from tests.service import BACKGROUND, encoded, photo
 
@@ -27,6 +28,12 @@ HASHES = {
     "id-photo@1": "e8b2f2b8b3cf468d45a4dd6156688205987808276a94c1246ef4c02e28fd064d",
     "meeting-portrait@1": "d81244962505198d7d7dee836a5a3dfc3fb37bb1e992b6be41601ad0afd77105",
     "obs-asset@1": "bf529d68edb865b76c784d9997ae7873b21d27d2bf1cb592e63a63ad17dd7a9c",
+    "marketplace-white@2": "c2f7879d9dd9b7737bf36e9ff9b0337dbba7864ccc3e8f2dbf1f818356af32c6",
+    "marketplace-white-2000@2": "40e9f7d666436d320bfa2f3cf6ea5d91b299bf5ca3ed2e056c2f9bc849187bfb",
+    "gradient@2": "66138021e681e7f50e1fc88c8c5da409c67519df88b0c5f1008bd459d72c1bfe",
+    "soft-daylight@2": "67e4020818d524986835b0a4f85314ccde55702816dec04413b64db05b9fb428",
+    "minimal@2": "4e2170dfd14a1ac717fe9451dfaae565fcc0a679fa4e5b53b13e587ce721d76e",
+    "id-photo@2": "c3a924477ce1a894815d9597261bd8dd439dc4b9ac63c11d7388e8c69f3575c3",
 }
 SIZES = {  # without a layout a result has the photo's size
     "transparent-web": ("WEBP", (64, 48)),
@@ -102,8 +109,9 @@ def test_the_catalogue_holds_every_preset_and_template_as_json() -> None:
     document = json.loads(json.dumps(catalogue()))
     assert set(document) == {"recipes", "background_templates"}
     assert [(entry["id"], entry["hash"]) for entry in document["recipes"]] == list(HASHES.items())
-    assert {entry["name"]: entry["gradient"] for entry in document["background_templates"]} == BACKGROUND_TEMPLATES
-    fields = {"name", "version", "id", "hash", "description", "options", "key_template"}
+    templates = BACKGROUND_TEMPLATES | dict.fromkeys(SCENES)  # a scene has no gradient
+    assert {entry["name"]: entry["gradient"] for entry in document["background_templates"]} == templates
+    fields = {"name", "version", "id", "hash", "description", "options", "given", "key_template", "locked", "quality"}
     assert all(set(entry) == fields for entry in document["recipes"])
 
 

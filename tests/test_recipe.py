@@ -92,7 +92,7 @@ def test_two_backgrounds_of_one_job_stay_a_conflict() -> None:
 
 
 def test_a_preset_is_found_with_and_without_its_version() -> None:
-    assert find_recipe("marketplace-white") == find_recipe("marketplace-white@1")
+    assert find_recipe("marketplace-white") == find_recipe("marketplace-white@2") != find_recipe("marketplace-white@1")
     assert find_recipe("marketplace-white").bulk_options().background_color == "#ffffff"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mattehorn.colour import BACKGROUND_TEMPLATES
+from mattehorn.options import TEMPLATE_NAMES
 from mattehorn.recipe.recipe import PRESETS, catalogue, parse_recipe
 from tests.api_client import Client, post
 
@@ -13,11 +13,11 @@ def test_the_recipes_come_with_hash_and_effective_options(client: Client) -> Non
     document = answer.json()
     assert document == catalogue()
     assert [entry["hash"] for entry in document["recipes"]] == [recipe.hash for recipe in PRESETS]
-    assert [entry["name"] for entry in document["background_templates"]] == list(BACKGROUND_TEMPLATES)
+    assert [entry["name"] for entry in document["background_templates"]] == list(TEMPLATE_NAMES)
 
 
 def test_an_entrys_options_are_taken_by_the_endpoint_for_one_photo(client: Client) -> None:
-    (entry,) = (entry for entry in client.get("/v1/recipes").json()["recipes"] if entry["name"] == "id-photo")
+    (entry,) = (entry for entry in client.get("/v1/recipes").json()["recipes"] if entry["id"] == "id-photo@2")
     fields = {name: str(value) for name, value in entry["options"].items() if value is not None}
     answer = post(client, **fields)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")

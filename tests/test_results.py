@@ -179,11 +179,11 @@ def test_records_list_newest_first(store: LocalStore) -> None:
 
 
 def test_a_record_tells_size_digest_and_time(store: LocalStore) -> None:
-    saved = save(store, image=b"abc", info=INFO | {"model": "slim@1", "options": {"roi": (1, 2)}, "tenant": "t"})
+    saved = save(store, image=b"abc", info=INFO | {"model": "slim@1", "options": {"roi": (1, 2)}, "shop": "t"})
     assert saved.sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert (saved.size, saved.width, saved.height, saved.name) == (3, 3, 4, "photo.jpg")
     assert saved.created_at == "2026-03-04T05:06:07.123Z"
-    assert (saved.model, saved.options, saved.extra) == ("slim@1", {"roi": [1, 2]}, {"tenant": "t"})
+    assert (saved.model, saved.options, saved.extra) == ("slim@1", {"roi": [1, 2]}, {"shop": "t"})
     assert load_result(store, saved.id) == saved
 
 

@@ -92,9 +92,9 @@ def test_the_shipped_configuration_is_valid() -> None:
 
 
 def test_host_port_and_overrides_go_into_the_configuration(tmp_path: Path) -> None:
-    path = write(tmp_path, "applications: [{args: {model: fake}}]\nhttp_options: {host: a, port: 1}\n")
+    path = write(tmp_path, "applications: [{args: {model: fake}}]\nhttp_options: {host: localhost, port: 1}\n")
     config = load_config(path, ["max_batch=8"], port=8123)
-    assert config["http_options"] == {"host": "a", "port": 8123}
+    assert config["http_options"] == {"host": "localhost", "port": 8123}
     args = config["applications"][0]["args"]
     assert (args["model"], args["max_batch"]) == ("fake", 8)
 
@@ -185,3 +185,37 @@ def test_unknown_settings_in_the_file_are_a_value_error(tmp_path: Path) -> None:
 def test_a_file_that_is_no_yaml_is_a_value_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"config\.yaml"):
         load_config(write(tmp_path, "applications: [{"), [])
+
+
+# who may reach the service
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "service.example", ""])
+def test_an_address_beyond_this_machine_needs_keys_or_an_explicit_word(tmp_path: Path, host: str) -> None:
+    path = write(tmp_path, "applications: [{args: {}}]\n")
+    with pytest.raises(ValueError, match="open_without_keys=true") as caught:
+        load_config(path, [], host=host)
+    assert "mattehorn keys add TENANT" in str(caught.value)
+    assert load_config(path, ["open_without_keys=true"], host=host)["http_options"]["host"] == host
+    (tmp_path / "keys.json").touch()
+    assert load_config(path, [f"keys_file={tmp_path}/keys.json"], host=host)["http_options"]["host"] == host
+
+
+@pytest.mark.parametrize("host", [None, "127.0.0.1", "127.8.0.1", "::1", "localhost"])
+def test_this_machine_alone_needs_no_keys(tmp_path: Path, host: str | None) -> None:
+    load_config(write(tmp_path, "applications: [{args: {}}]\n"), [], host=host)
+
+
+def test_a_relative_keys_file_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "keys.json").touch()
+    config = load_config(write(tmp_path, "applications: [{args: {}}]\n"), ["keys_file=keys.json"])
+    assert config["applications"][0]["args"]["keys_file"] == f"{tmp_path}/keys.json"
+
+
+@pytest.mark.parametrize(("contents", "part"), [(None, "mattehorn keys add TENANT"), ("{", "damaged")])
+def test_a_keys_file_that_cannot_be_read_stops_the_start(tmp_path: Path, contents: str | None, part: str) -> None:
+    if contents is not None:
+        (tmp_path / "keys.json").write_text(contents)
+    with pytest.raises(ValueError, match=part):
+        load_config(write(tmp_path, "applications: [{args: {}}]\n"), [f"keys_file={tmp_path}/keys.json"])

@@ -22,8 +22,8 @@ from mattehorn.cli.main import main
 from mattehorn.errors import OptionError, StoreUnavailable, Unavailable
 from mattehorn.models import registry
 from mattehorn.models.fake import FakeModel
-from mattehorn.options import Options
 from mattehorn.pipeline import Result
+from mattehorn.recipe.gate import Wish
 from mattehorn.recipe.recipe import Recipe, find_recipe
 from mattehorn.store.interface import StoreKeyError
 from tests.bulk_bench import POISON, POISON_CODES, QUICK, fake_cut_out, photo
@@ -220,10 +220,10 @@ def test_another_recipe_is_another_result(folder: Folder) -> None:
 def test_a_fault_that_passes_is_tried_again_until_it_has_passed(folder: Folder) -> None:
     faults = iter(range(QUICK.tries + 1))  # more than one message's worth
 
-    async def shaky(data: bytes, options: Options) -> Result:
+    async def shaky(data: bytes, wish: Wish) -> Result:
         if next(faults, None) is not None:
             raise Unavailable("away")
-        return await fake_cut_out(data, options)
+        return await fake_cut_out(data, wish)
 
     folder.add("a.jpg")
     assert folder.once(cut_out=shaky) == ["done a.jpg"]
@@ -231,7 +231,7 @@ def test_a_fault_that_passes_is_tried_again_until_it_has_passed(folder: Folder) 
 
 
 def test_what_fails_on_every_attempt_is_said_and_tried_at_the_next_start(folder: Folder) -> None:
-    async def away(data: bytes, options: Options) -> Result:
+    async def away(data: bytes, wish: Wish) -> Result:
         raise StoreUnavailable("the disk is full")
 
     folder.add("a.jpg")

@@ -24,10 +24,10 @@ from mattehorn import telemetry
 from mattehorn.bulk.consumer import Consumer
 from mattehorn.bulk.worker import Worker
 from mattehorn.errors import MattehornError, Overloaded
-from mattehorn.models.zoo import find_card, require_running
-from mattehorn.options import Options
+from mattehorn.models.zoo import require_running, running_cards
 from mattehorn.pipeline import Result
 from mattehorn.queue.open import open_queue
+from mattehorn.recipe.gate import Wish
 from mattehorn.settings import Settings
 
 log = logging.getLogger("ray.serve")
@@ -48,7 +48,7 @@ class Bulk:
         _show_the_librarys_log()
         os.nice(NICE)
         self._settings, self._compose = settings, compose
-        self._card = find_card(settings.model, settings.model_dir)
+        self._cards = running_cards(settings.model, settings.strong_model, settings.model_dir)
         places = parts.make_places(settings)
         self._queue = open_queue(**settings.queue.model_dump())
         self._worker = Worker(
@@ -64,17 +64,19 @@ class Bulk:
         # Serve calls the constructor on the replica's event loop
         self._running = asyncio.create_task(self._consumer.run())
 
-    async def cut_out(self, photo: bytes, options: Options) -> Result:
+    async def cut_out(self, photo: bytes, wish: Wish) -> Result:
         """The compose pool's answer, as an ingress asks for it. Raises the library's errors, Overloaded, Unavailable,
         DeadlineExceeded, UnknownModel."""
-        require_running(options.model, self._card)
+        require_running(wish.options.model, *self._cards.values())
         job = Job(
             photo=photo,
-            options=options,
+            options=wish.options,
             request_id=f"bulk-{uuid.uuid4().hex}",
             deadline=time.time() + self._settings.bulk.photo_s,
             name="photo",
             lane="bulk",
+            recipe=wish.recipe,
+            gate=wish.gate,
         )
         answer: Answer | Full = await call_with_retries(
             lambda: self._compose.cut_out.remote(job), FAILURES, callee="Compose", deadline=job.deadline

@@ -13,8 +13,9 @@ from mattehorn.bulk.worker import Route, WorkerSettings, check_routes
 from mattehorn.errors import OptionError
 from mattehorn.fetch.fetch import Fetcher
 from mattehorn.queue.interface import Queue
+from mattehorn.recipe.own import read_recipes
 from mattehorn.recipe.recipe import find_recipe
-from mattehorn.recipe.result_keys import model_digest
+from mattehorn.recipe.result_keys import service_digest
 from mattehorn.settings import Settings
 
 _LONG_POLL_S = 5.0  # an empty SQS queue costs half a million requests a month; a stop waits for the last one
@@ -32,7 +33,8 @@ def make_webhook(settings: Settings) -> Webhook:
 
 
 def make_jobs(settings: Settings, places: Places, queue: Queue) -> Jobs:
-    return Jobs(places, queue, check_webhook=make_webhook(settings).check_url)
+    own = read_recipes(settings.recipes_dir)
+    return Jobs(places, queue, check_webhook=make_webhook(settings).check_url, recipes=own)
 
 
 def make_routes(settings: Settings, places: Places) -> tuple[Route, ...]:
@@ -42,7 +44,7 @@ def make_routes(settings: Settings, places: Places) -> tuple[Route, ...]:
         try:
             source = places.parse(route.source, "source").folder
             output = places.parse(route.output, "output").folder
-            routes.append(Route(source, find_recipe(route.recipe), output))
+            routes.append(Route(source, find_recipe(route.recipe, read_recipes(settings.recipes_dir)), output))
             check_routes(routes, places)
         except OptionError as error:
             raise OptionError(f"bulk.routes, number {number + 1}: {error.message}", field="bulk.routes") from None
@@ -52,7 +54,7 @@ def make_routes(settings: Settings, places: Places) -> tuple[Route, ...]:
 def worker_settings(settings: Settings) -> WorkerSettings:
     """Raises as registry.find_weights does when the model's weights are not there."""
     return WorkerSettings(
-        model_digest(settings.model, settings.model_dir),
+        service_digest(settings.model, settings.strong_model, settings.model_dir),
         in_flight=settings.bulk.in_flight,
         max_receive=settings.queue.max_receive,
         item_s=settings.bulk.photo_s,

@@ -34,6 +34,7 @@ from mattehorn.bulk.progress import ENDED, Progress
 from mattehorn.cli import jobs as cli_jobs
 from mattehorn.cli.main import exit_code
 from mattehorn.errors import NotFound, OptionError, Unavailable
+from mattehorn.recipe.own import read_recipes
 from mattehorn.settings import Settings
 
 _NEEDED = ("pyarrow", "pandas")  # ray[data]'s
@@ -139,7 +140,7 @@ def run_job(settings: Settings, body: Mapping[str, Any], pool: Pool, say: Say = 
     """
     places = parts.make_places(settings)
     with own_queue() as queue:  # nobody receives from it: Ray Data hands the shards out
-        jobs = Jobs(places, queue)
+        jobs = Jobs(places, queue, recipes=read_recipes(settings.recipes_dir))
         require_own_model(body, jobs, settings)
         model = parts.worker_settings(settings).model
         spec, resumed = make_or_resume(jobs, body)

@@ -23,14 +23,20 @@ from ray.serve.handle import DeploymentHandle
 from deployments.calls import Answer, Full, Job, Lane, Pool, Prediction, call_with_retries
 from deployments.compose.lanes import Lanes, full_pause_s
 from deployments.compose.permits import Permits
+from deployments.compose.routing import best_matte
 from deployments.failures import FAILURES
 from mattehorn import telemetry
 from mattehorn.errors import DeadlineExceeded
 from mattehorn.image.decode import read_header
 from mattehorn.layout.plan import most_pixels
-from mattehorn.models.zoo import find_card
-from mattehorn.pipeline import NO_MODEL, Prepared, Result, finish, prepare
+from mattehorn.models.zoo import Pool as PoolName
+from mattehorn.models.zoo import running_cards
+from mattehorn.pipeline import Matted, Prepared, Result, matted, prepare, refitted
+from mattehorn.recipe.gate import Routing, quality_document
+from mattehorn.recipe.result_keys import REVIEW
+from mattehorn.routed import settled
 from mattehorn.settings import Settings
+from mattehorn.stability import mirrored
 from mattehorn.store.open import open_store
 from mattehorn.store.results import StoredResult, check_template, save_result
 from mattehorn.telemetry import Stages
@@ -42,11 +48,12 @@ T = TypeVar("T")
 class Compose:
     """Turns a photo's bytes into an answer; the network's part is done by the matting pool."""
 
-    def __init__(self, settings: Settings, matting: DeploymentHandle) -> None:
+    def __init__(self, settings: Settings, matting: DeploymentHandle, strong: DeploymentHandle | None = None) -> None:
+        """`strong`: the pool of `settings.strong_model`, where that is set."""
         telemetry.use_ray()
         cv2.setNumThreads(1)  # parallel across photos, not within one
-        self._settings, self._matting = settings, matting
-        self._card = find_card(settings.model, settings.model_dir)
+        self._settings, self._pools = settings, {"fast": matting} | ({"strong": strong} if strong is not None else {})
+        self._cards = running_cards(settings.model, settings.strong_model, settings.model_dir)
         megapixels = settings.limits.megapixels_in_flight
         self._permits = Permits(megapixels)
         self._lanes = Lanes(settings.compose_threads, self._permits, megapixels)
@@ -72,43 +79,58 @@ class Compose:
                 queue_ms = (perf_counter() - waited) * 1000
                 prepared = await self._in_thread(lambda: self._prepared(job), job.lane)
                 prepared.stages.record("queue", queue_ms)
-                result = await self._matted(prepared, job)
+                result = await self._settled(prepared, job)
                 stored = await self._stored(job, result, prepared.stages)
             prepared.stages.report()
             return Answer(_with_asked_alpha(job, result), stored)
+
+    async def describe(self, of: PoolName = "fast") -> Pool:
+        """What one replica of a matting pool says of itself; wakes a pool at zero."""
+        pool: Pool = await self._pools[of].describe.remote()
+        return pool
 
     def _prepared(self, job: Job) -> Prepared:
         return prepare(
             job.photo,
             job.options,
-            self._card,
+            self._cards["fast"],
             self._settings.limits,
             job.background,
             binary=job.binary,
+            recipe=job.recipe,
             rendition=job.rendition,
         )
 
-    async def describe(self) -> Pool:
-        """What one matting replica says of itself; wakes a pool at zero."""
-        pool: Pool = await self._matting.describe.remote()
-        return pool
+    async def _settled(self, prepared: Prepared, job: Job) -> Result:
+        """The answer of the model, or the models, that the photo goes to."""
+        strong = self._cards.get("strong")
+        routing = Routing(job.wish, (strong.name, strong.id) if strong else ())
+        made = await best_matte(prepared, routing, lambda photo, pool: self._matted(photo, pool, job))
+        return await self._in_thread(lambda: settled(prepared, made, routing), job.lane)
 
-    async def _matted(self, prepared: Prepared, job: Job) -> Result:
+    async def _matted(self, prepared: Prepared, pool: PoolName, job: Job) -> Matted:
+        """The photo with the matte of one pool."""
+        card = self._cards[pool]
+        if prepared.fitted is not None and pool != "fast":
+            prepared = await self._in_thread(lambda: refitted(prepared, card), job.lane)
         if prepared.fitted is None:
-            result = await self._in_thread(lambda: finish(prepared, None), job.lane)
-            return dataclasses.replace(result, model=NO_MODEL)
+            return await self._in_thread(lambda: matted(prepared, None), job.lane)
+        seen = [prepared.fitted.pixels, *([mirrored(prepared.fitted)] if job.wish.check_stability else [])]
         async with self._bulk_at_matting if job.lane == "bulk" else nullcontext():
-            prediction = await self._predicted(prepared.fitted.pixels, job)
-        prepared.stages.record("queue", prediction.queue_ms)
-        prepared.stages.record("infer", prediction.infer_ms)
-        result = await self._in_thread(lambda: finish(prepared, prediction.alpha), job.lane)
-        return dataclasses.replace(result, model=prediction.model, subject=prediction.subject)
+            found = await asyncio.gather(*(self._predicted(pixels, pool, job) for pixels in seen))
+        prepared.stages.record("queue", max(prediction.queue_ms for prediction in found))
+        prepared.stages.record("infer", max(prediction.infer_ms for prediction in found))
+        told = found[0]
+        alphas = [prediction.alpha for prediction in found]
+        return await self._in_thread(
+            lambda: matted(prepared, *alphas, model=told.model, subject=told.subject), job.lane
+        )
 
-    async def _predicted(self, pixels: NDArray[np.uint8], job: Job) -> Prediction:
+    async def _predicted(self, pixels: NDArray[np.uint8], pool: PoolName, job: Job) -> Prediction:
         asked = 0
         while True:
             answer: Prediction | Full = await call_with_retries(
-                lambda: self._matting.predict.remote(pixels, job.lane),
+                lambda: self._pools[pool].predict.remote(pixels, job.lane),
                 FAILURES,
                 callee="Matting",
                 deadline=job.deadline,
@@ -137,14 +159,18 @@ class Compose:
                 "width": result.width,
                 "height": result.height,
                 "model": result.model,
+                "subject": result.subject,
                 "options": options.model_dump(exclude_none=True),
-                "quality": {"score": result.quality.score, "reasons": list(result.quality.reasons)},
+                "recipe": result.recipe or None,
+                "quality": quality_document(result.quality, result.route),
                 "source_sha256": result.source.sha256,
+                "tenant": job.tenant,
             },
             alpha=result.alpha_png if options.store_alpha else None,
             source=job.photo if options.store_source else None,
             source_ext=result.source.format,
             template=self._settings.store.key_template,
+            folder=REVIEW if result.route == "review" else "",
             now=datetime.now(UTC),
         )
 

@@ -27,11 +27,17 @@ def headers(served: Served, name: str, total_ms: float, warnings: tuple[str, ...
         "X-Mattehorn-Quality": f"{result.quality.score:.3f}",
         "Content-Disposition": f"inline; filename*=UTF-8''{quote(f'{name}_matte.{result.extension}', safe='')}",
     }
+    if result.subject is not None:
+        found["X-Mattehorn-Subject"] = result.subject
     if result.foreground_box is not None:
         for side, pixels in zip(("Top", "Left", "Height", "Width"), result.foreground_box, strict=True):
             found[f"X-Foreground-{side}"] = str(pixels)
     if result.quality.reasons:
         found["X-Mattehorn-Quality-Reasons"] = ",".join(result.quality.reasons)
+    if result.recipe:
+        found["X-Mattehorn-Recipe"] = result.recipe
+    if result.route:
+        found["X-Mattehorn-Route"] = result.route
     if result.warnings + warnings:
         found["X-Mattehorn-Warnings"] = ",".join(result.warnings + warnings)
     if answer.stored is not None:
@@ -74,14 +80,25 @@ def as_json(served: Served, name: str, total_ms: float, url: str | None, inline:
         },
         "foreground": box or None,
         "model": {"name": model, "version": version},
+        "subject": result.subject,
         "quality": {"score": round(result.quality.score, 3), "reasons": list(result.quality.reasons)},
         "timings_ms": {stage: round(ms, 1) for stage, ms in {**result.timings_ms, "total": total_ms}.items()},
         "result": {"id": stored.id, "url": url} if stored is not None else None,
-        "recipe": None,
+        "recipe": _recipe(result.recipe),
+        "route": result.route,
         "cache": served.cache or "miss",
         "warnings": list(result.warnings),
     }
     return JSONResponse(document, headers=headers(served, name, total_ms))
+
+
+def _recipe(tag: str) -> dict[str, Any] | None:
+    """`name@version;hash` as an object."""
+    if not tag:
+        return None
+    recipe, _, digest = tag.partition(";")
+    name, _, version = recipe.partition("@")
+    return {"name": name, "version": int(version), "hash": digest}
 
 
 def articles_json(served: Served, name: str, total_ms: float, warnings: tuple[str, ...]) -> JSONResponse:

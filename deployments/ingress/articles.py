@@ -14,6 +14,7 @@ from deployments.ingress import answers, schemas
 from deployments.ingress.bodies import read_form
 from deployments.ingress.jobs import Service, job_for, observe_total, require_model, work_ends
 from deployments.ingress.negotiate import parse_accept
+from deployments.ingress.tenancy import own_limits
 from deployments.ingress.work import Work
 from mattehorn import telemetry
 from mattehorn.colour import parse_colour
@@ -57,7 +58,7 @@ async def _answer(service: Service, work: Work, request: Request, *, json_views:
         raise UnsupportedMediaType("Send multipart/form-data with the photo as the part 'image' (or 'file').")
     as_json = json_views and parse_accept(request.headers.get("accept")).wants_json
     with service.admission.admit():
-        body = await read_form(request, service.settings.limits, photo_only=True)
+        body = await read_form(request, own_limits(service.settings.limits), photo_only=True)
         deadline = work_ends(service.settings)
         options, warnings = translate(body.fields, request.url.path, include_alpha=as_json)
         require_model(options.model, service.settings)

@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 
 from deployments.bulk.parts import make_jobs, make_places, make_routes
 from deployments.ingress.errors import Forbidden, JobNotFound
-from mattehorn.bulk.job_spec import JobSpec
-from mattehorn.bulk.jobs import Jobs
+from deployments.ingress.tenancy import TENANT, may_see
+from mattehorn.bulk.job_spec import JobSpec, Owner
+from mattehorn.bulk.jobs import Jobs, no_job
 from mattehorn.bulk.reach import require_buckets
 from mattehorn.errors import NotFound, QueueUnavailable, Unavailable
 from mattehorn.events import ObjectRef
@@ -55,13 +56,27 @@ class BulkAccess:
         except NotFound as error:
             raise JobNotFound(error.message) from None
 
+    async def ask_about(self, job: str, call: Callable[[Jobs], T]) -> T:
+        """As `ask`, about a job of this request's tenant; another tenant's is JobNotFound."""
+        tenant = TENANT.get()
+
+        def about_own(jobs: Jobs) -> T:
+            if not may_see(tenant, jobs.spec(job).owner.tenant):
+                raise no_job()
+            return call(jobs)
+
+        return await self.ask(about_own)
+
     async def submit(self, body: dict[str, Any], job: str) -> JobSpec:
-        """The job with the id `job`. One that could not be queued is withdrawn: its caller asks again, for another."""
+        """The job with the id `job`, of this request's tenant. One that could not be queued is withdrawn: its caller
+        asks again, for another."""
+        tenant = TENANT.get()
+        owner = Owner(tenant.name, fenced="admin" not in tenant.scopes)
 
         def work(jobs: Jobs) -> JobSpec:
             require_buckets(jobs.places, body)
             try:
-                return jobs.submit(body, job=job)
+                return jobs.submit(body, job=job, owner=owner)
             except Unavailable:
                 with suppress(NotFound, Unavailable):  # not there yet, or away too: then it stays, and does nothing
                     jobs.cancel(job)

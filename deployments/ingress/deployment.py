@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import httpx
@@ -16,14 +16,14 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus, DeploymentStatus
 
-from deployments.calls import Answer, Job, Pool, Readiness, call_with_retries
+from deployments.calls import STRONG, Answer, Job, Pool, Readiness, call_with_retries
 from deployments.failures import FAILURES
 from deployments.ingress import scrape
 from deployments.ingress.admission import Admission
 from deployments.ingress.api import build_api
 from deployments.tally.book import Tally
 from mattehorn import telemetry
-from mattehorn.access.budgets import Standing
+from mattehorn.access.budgets import Spent, Standing
 from mattehorn.access.tenant import Budget
 from mattehorn.fetch.fetch import Fetcher
 from mattehorn.settings import Settings
@@ -115,9 +115,13 @@ class Ingress:
             return Readiness(False, reasons=(f"Matting is {matting.status.value.lower()}: {matting.message[:200]}",))
         try:
             pool: Pool = await asyncio.wait_for(self._compose.describe.remote(), _DESCRIBE_TIMEOUT_S)
+            strong: Pool | None = None
+            beside = application.deployments.get(STRONG)
+            if beside is not None and beside.replica_states.get("RUNNING", 0):  # to ask one at zero would wake it
+                strong = await asyncio.wait_for(self._compose.describe.remote("strong"), _DESCRIBE_TIMEOUT_S)
         except (TimeoutError, RayServeException, ray.exceptions.RayError):
             return Readiness(False, reasons=("Compose or Matting does not answer",))
-        return Readiness(True, pool=pool)
+        return Readiness(True, pool=pool, strong=strong)
 
 
 class TallyHandle:
@@ -129,8 +133,11 @@ class TallyHandle:
     async def charge(self, tenant: str, cost: int, budget: Budget) -> Standing | None:
         return await self._ask(lambda: self._handle.charge.remote(tenant, cost, budget))
 
-    async def refund(self, tenant: str, cost: int) -> None:
-        await self._ask(lambda: self._handle.refund.remote(tenant, cost))
+    async def refund(self, tenant: str, cost: int, charged_at: float | None = None) -> None:
+        await self._ask(lambda: self._handle.refund.remote(tenant, cost, charged_at))
+
+    async def spent(self, tenants: Sequence[str]) -> dict[str, Spent]:
+        return await self._ask(lambda: self._handle.spent.remote(tenants))
 
     async def claim(self, work: str, holder: str, lease_s: float) -> bool:
         return await self._ask(lambda: self._handle.claim.remote(work, holder, lease_s))

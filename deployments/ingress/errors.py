@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.ingress.answers import rate_headers
 from deployments.ingress.middleware import REQUEST_ID
 from mattehorn import errors, telemetry
 from mattehorn.errors import MattehornError
@@ -59,12 +60,10 @@ Shape = Callable[[MattehornError], JSONResponse]
 NATIVE: Mapping[str, Shape] = MappingProxyType({})
 
 
-def shape_of(path: str, shapes: Mapping[str, Shape]) -> Shape:
-    """How errors of `path` look: its own entry, else that of a folder (it ends in /), else the native one."""
-    if path in shapes:
-        return shapes[path]
-    folders = [entry for entry in shapes if entry.endswith("/") and path.startswith(entry)]
-    return shapes[max(folders, key=len)] if folders else error_response
+def shape_of(shapes: Mapping[str, Shape], path: str) -> Shape:
+    """The shape of a path's errors: its own, or that of the longest entry ending in `/` that it begins with."""
+    above = [known for known in shapes if known == path or (known.endswith("/") and path.startswith(known))]
+    return shapes[max(above, key=len)] if above else error_response
 
 
 def error_response(error: MattehornError) -> JSONResponse:
@@ -84,6 +83,7 @@ def respond(error: MattehornError, body: dict[str, Any], status: int) -> JSONRes
     """`body` as the answer to `error`, with the headers that go with it; counted by its code."""
     telemetry.add(telemetry.ERRORS, code=error.code)
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    headers |= rate_headers(error.data.get("standing"))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return SafeJson(body, status, headers)
@@ -111,15 +111,15 @@ class UnforeseenMiddleware:
                 raise
             log.exception("unforeseen error", exc_info=error, extra={"request_id": REQUEST_ID.get()})
             answer = MattehornError("An internal error occurred; the request id finds it in the log.")
-            await shape_of(scope["path"], self._shapes)(answer)(scope, receive, send)
+            await shape_of(self._shapes, scope["path"])(answer)(scope, receive, send)
 
 
 def install(app: FastAPI, shapes: Mapping[str, Shape] = NATIVE) -> None:
-    """Makes every error of `app` an answer of the contract; `shapes` has the paths, and folders of them, with another
-    contract. Called before other middleware is added around it."""
+    """Makes every error of `app` an answer of the contract; `shapes` has the paths with another contract (a path that
+    ends in `/` is all below it). Called after the middleware that it has to be around."""
 
     def shaped(request: Request, error: MattehornError) -> JSONResponse:
-        return shape_of(request.url.path, shapes)(error)
+        return shape_of(shapes, request.url.path)(error)
 
     async def ours(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, MattehornError)  # registered for these only

@@ -18,6 +18,7 @@ from fastapi import Request
 from deployments.ingress.bulk_access import BulkAccess
 from deployments.ingress.job_form import BatchParser, Part
 from deployments.ingress.jobs import require_model
+from deployments.ingress.tenancy import own_limits
 from mattehorn.bulk.job_spec import JobSpec
 from mattehorn.bulk.jobs import Jobs
 from mattehorn.errors import (
@@ -28,6 +29,7 @@ from mattehorn.errors import (
     StoreUnavailable,
     UnknownOption,
 )
+from mattehorn.recipe.own import read_recipes
 from mattehorn.recipe.recipe import find_recipe, names
 from mattehorn.recipe.result_keys import DEFAULT_TEMPLATE
 from mattehorn.settings import Settings
@@ -50,7 +52,7 @@ class Batch:
         """Raises InvalidBody, MissingImage, BodyTooLarge, OptionError and its kinds, and what the store and the queue
         raise."""
         try:
-            parser = BatchParser(request.headers.get("content-type", ""), self._settings.limits)
+            parser = BatchParser(request.headers.get("content-type", ""), own_limits(self._settings.limits))
             async for part in parser.parts(request.stream()):
                 await self._part(part)
             if not self._keys:
@@ -91,7 +93,7 @@ class Batch:
         """The JSON that would ask for the same. Results lie flat, unless the recipe says where."""
         sent: dict[str, Any] = {name: text for name, text in self._fields.items() if text}
         require_recipe(sent)
-        recipe = find_recipe(sent["recipe"])
+        recipe = find_recipe(sent["recipe"], read_recipes(self._settings.recipes_dir))
         if recipe.key_template == DEFAULT_TEMPLATE:
             recipe = dataclasses.replace(recipe, key_template=FLAT_TEMPLATE)
         if "options" in sent:

@@ -14,8 +14,9 @@ from deployments.ingress.tenancy import TENANT
 from deployments.tally.book import Tally
 from mattehorn import telemetry
 from mattehorn.fetch.fetch import Fetcher
-from mattehorn.models.zoo import find_card, require_running
+from mattehorn.models.zoo import require_running, running_cards
 from mattehorn.options import Options
+from mattehorn.recipe.gate import Wish
 from mattehorn.settings import Settings
 from mattehorn.store.interface import Store
 
@@ -36,7 +37,7 @@ class Service(Protocol):
 
 def require_model(name: str, settings: Settings) -> None:
     """Raises UnknownModel unless `name` is what this service runs."""
-    require_running(name, find_card(settings.model, settings.model_dir))
+    require_running(name, *running_cards(settings.model, settings.strong_model, settings.model_dir).values())
 
 
 def work_ends(settings: Settings) -> float:
@@ -44,8 +45,8 @@ def work_ends(settings: Settings) -> float:
     return time.time() + settings.limits.work_s
 
 
-def job_for(body: Body, options: Options, deadline: float) -> Job:
-    """The job that goes to compose, to be done by the Unix time `deadline`."""
+def job_for(body: Body, options: Options, deadline: float, wish: Wish | None = None) -> Job:
+    """The job that goes to compose, to be done by the Unix time `deadline`; `wish` holds what a recipe asks for."""
     file_name = body.file_name.encode("utf-8", "replace").decode()  # a charset like UTF-7 may bring half surrogates
     stem = PurePath(file_name.replace("\\", "/")).stem[:200]
     return Job(
@@ -56,6 +57,8 @@ def job_for(body: Body, options: Options, deadline: float) -> Job:
         name=stem or "photo",
         background=body.background,
         tenant=TENANT.get().name,
+        recipe=wish.recipe if wish else "",
+        gate=wish.gate if wish else None,
     )
 
 

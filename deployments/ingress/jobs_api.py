@@ -19,6 +19,8 @@ from deployments.ingress.errors import Forbidden, SafeJson
 from deployments.ingress.job_uploads import Batch, json_object, require_models, require_recipe
 from deployments.ingress.middleware import Bounds
 from deployments.ingress.streams import BoundedStream, Slots, in_pieces
+from deployments.ingress.tenancy import TENANT, may_see
+from mattehorn.access.tenant import ANONYMOUS, Tenant
 from mattehorn.bulk.job_results import manifest_lines, results_zip
 from mattehorn.bulk.jobs import Jobs
 from mattehorn.bulk.progress import Progress
@@ -31,6 +33,7 @@ FORMS = {PATH: Bounds(job_form.BODY_BYTES_MOST, job_form.UPLOAD_S)}
 JSON_BYTES = 16 * 2**20  # 100,000 keys of 160 bytes; longer lists are manifests
 PACE = sse.Pace()
 LISTED, LISTED_MOST = 20, 100  # two small reads of the store each
+LOOKED_AT_MOST = 500  # a small read each, for a page that shows few of them: the others are other tenants'
 
 # Serve gives a replica 64 requests at once, of which photos may take 40: these leave some for probes and short calls.
 EVENT_STREAMS, DOWNLOADS, UPLOADS = 10, 4, 2  # an upload holds a photo of up to 32 MB twice
@@ -72,17 +75,18 @@ def router(settings: Settings, bulk: BulkAccess) -> APIRouter:
         """Jobs, the latest first, without their failures."""
         if cursor and not ID_FORM.fullmatch(cursor):
             raise OptionError("cursor is no next_cursor of an earlier answer.", field="cursor")
-        return SafeJson(await bulk.ask(lambda jobs: _listing(jobs, limit, cursor or None)))
+        tenant = TENANT.get()
+        return SafeJson(await bulk.ask(lambda jobs: _listing(jobs, tenant, limit, cursor or None)))
 
     @router.get("/{job_id}", responses=job_schemas.JOB_ANSWERS)
     async def get_job(job_id: str) -> JSONResponse:
         """How far a job is."""
-        return SafeJson(await bulk.ask(lambda jobs: jobs.progress(job_id).document()))
+        return SafeJson(await bulk.ask_about(job_id, lambda jobs: jobs.progress(job_id).document()))
 
     @router.post("/{job_id}/cancel", status_code=202, responses=job_schemas.CANCEL_ANSWERS)
     async def cancel_job(job_id: str) -> JSONResponse:
         """No further photo is begun, once the workers have seen it; harmless for a job that has ended."""
-        return SafeJson(await bulk.ask(lambda jobs: jobs.cancel(job_id).document()), 202)
+        return SafeJson(await bulk.ask_about(job_id, lambda jobs: jobs.cancel(job_id).document()), 202)
 
     return router
 
@@ -96,7 +100,7 @@ def add_streams(router: APIRouter, bulk: BulkAccess) -> None:
         """Server-sent events `progress` until the job's final state."""
 
         async def read() -> dict[str, Any]:
-            return await bulk.ask(lambda jobs: jobs.progress(job_id).document())
+            return await bulk.ask_about(job_id, lambda jobs: jobs.progress(job_id).document())
 
         first = await read()
         if request.headers.get("last-event-id") == sse.FINAL_ID:
@@ -107,12 +111,12 @@ def add_streams(router: APIRouter, bulk: BulkAccess) -> None:
     @router.get("/{job_id}/manifest.jsonl", responses=job_schemas.MANIFEST_ANSWERS, response_class=Response)
     async def get_manifest(job_id: str) -> Response:
         """A line for each photo that is done."""
-        return await download(await bulk.ask(lambda jobs: manifest_lines(jobs, job_id)), "manifest.jsonl")
+        return await download(await bulk.ask_about(job_id, lambda jobs: manifest_lines(jobs, job_id)), "manifest.jsonl")
 
     @router.get("/{job_id}/results.zip", responses=job_schemas.ZIP_ANSWERS, response_class=Response)
     async def get_results(job_id: str) -> Response:
         """All results in one file, made while it is sent; 409 before the job's end."""
-        return await download(await bulk.ask(lambda jobs: results_zip(jobs, job_id)), "batch_results.zip")
+        return await download(await bulk.ask_about(job_id, lambda jobs: results_zip(jobs, job_id)), "batch_results.zip")
 
     async def download(parts: Iterator[bytes], name: str) -> Response:
         content = await in_pieces(parts, bulk.in_thread)
@@ -125,20 +129,29 @@ def require_no_foreign_page(request: Request) -> None:
     """Raises Forbidden for what a browser sends for another site's page: a form needs nobody's consent to be posted to
     this machine, and a job writes into buckets. JSON is stopped by the browser itself: it would ask us first."""
     site = request.headers.get("sec-fetch-site", "none")
+    if TENANT.get() is not ANONYMOUS:  # no browser adds a key by itself: the page has it from its user
+        return
     if site not in ("none", "same-origin"):
         raise Forbidden("Another site's page may not make jobs here; use this service's own page, or a program.")
 
 
-def _listing(jobs: Jobs, limit: int, cursor: str | None) -> dict[str, Any]:
-    ids = list(jobs.ids(limit + 1, cursor))
-    shown = [_short(progress) for job in ids[:limit] if (progress := _found(jobs, job)) is not None]
-    return {"jobs": shown, "next_cursor": ids[limit - 1] if len(ids) > limit else None}
+def _listing(jobs: Jobs, tenant: Tenant, limit: int, cursor: str | None) -> dict[str, Any]:
+    """What is `tenant`'s of the jobs looked at; `next_cursor` where there are more, its own or others'."""
+    shown: list[dict[str, Any]] = []
+    last = None
+    for number, job in enumerate(jobs.ids(LOOKED_AT_MOST + 1, cursor)):
+        if len(shown) == limit or number == LOOKED_AT_MOST:
+            return {"jobs": shown, "next_cursor": last}
+        last = job
+        if (progress := _found(jobs, tenant, job)) is not None:
+            shown.append(_short(progress))
+    return {"jobs": shown, "next_cursor": None}
 
 
-def _found(jobs: Jobs, job: str) -> Progress | None:
-    """None where a folder is no job: its request failed half-way, or somebody else made it."""
+def _found(jobs: Jobs, tenant: Tenant, job: str) -> Progress | None:
+    """None for another tenant's, and where a folder is no job: its request failed half-way, or others made it."""
     try:
-        return jobs.progress(job)
+        return jobs.progress(job) if may_see(tenant, jobs.spec(job).owner.tenant) else None
     except NotFound:
         return None
 

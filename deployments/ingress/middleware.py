@@ -18,6 +18,7 @@ from types import MappingProxyType
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.ingress.tenancy import own_limits
 from mattehorn import telemetry
 from mattehorn.errors import BodyTooLarge, UploadTimeout
 from mattehorn.settings import Limits
@@ -90,7 +91,8 @@ class Bounds:
 class BodyLimitMiddleware:
     """Raises BodyTooLarge or UploadTimeout from `receive`, so that the route's own error answer is sent.
 
-    `forms` has bounds of their own for the multipart bodies of some paths, `bodies` for all bodies of others.
+    `forms` has bounds of their own for the multipart bodies of some paths, `bodies` for all bodies of others. A tenant
+    may have narrower ones.
     """
 
     def __init__(
@@ -141,7 +143,7 @@ class BodyLimitMiddleware:
         own = self._forms.get(scope["path"])
         if own is not None and Headers(scope=scope).get("content-type", "").lower().startswith("multipart/form-data"):
             return own
-        return Bounds(self._limits.body_bytes, self._limits.upload_s)
+        return Bounds(own_limits(self._limits).body_bytes, self._limits.upload_s)
 
 
 def _allowed(headers: Headers, bounds: Bounds) -> int:

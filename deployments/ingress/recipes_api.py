@@ -1,17 +1,22 @@
-"""GET /v1/recipes: the presets and the background templates. What a recipe is, `mattehorn.recipe.recipe` says."""
+"""GET /v1/recipes: the presets, the operator's own recipes and the background templates.
+
+What a recipe is, `mattehorn.recipe.recipe` says.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter
 
-from mattehorn.recipe.recipe import catalogue
+from mattehorn.recipe.recipe import Recipe, catalogue
 
 
-def router() -> APIRouter:
+def router(own: Sequence[Recipe] = ()) -> APIRouter:
     router = APIRouter(tags=["recipes"])
-    document = catalogue()  # nothing in it changes while the process lives
+    """`own` are the operator's recipes."""
+    document = catalogue(own)  # nothing in it changes while the process lives
 
     @router.get("/v1/recipes")
     async def list_recipes() -> dict[str, Any]:

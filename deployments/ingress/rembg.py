@@ -19,6 +19,7 @@ from deployments.ingress import answers, errors, rembg_schema
 from deployments.ingress.bodies import Body, read_shim_form
 from deployments.ingress.jobs import Service, job_for, observe_total, work_ends
 from deployments.ingress.sources import Sources, with_fetch
+from deployments.ingress.tenancy import own_limits
 from deployments.ingress.work import Work
 from mattehorn import telemetry
 from mattehorn.errors import ConflictingOptions, CorruptImage, FetchFailed, MattehornError, MissingImage, OptionError
@@ -118,7 +119,7 @@ def router(service: Service, sources: Sources, work: Work) -> APIRouter:
 
 
 async def _form(request: Request, service: Service) -> Body:
-    return await read_shim_form(request, service.settings.limits, "file")
+    return await read_shim_form(request, own_limits(service.settings.limits), "file")
 
 
 def _named(form: Body, sent: Parameters, missing: tuple[str, str]) -> Body:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from deployments.calls import Readiness
+from fastapi import Security
+from fastapi.security import APIKeyHeader, HTTPBearer
+
+from deployments.calls import Pool, Readiness
 from deployments.ingress.answer_schemas import ARTICLE, BINARY, MATTE, Answers, answer
 from deployments.ingress.errors import schema as error_schema
-from mattehorn.models.zoo import find_card
+from mattehorn.models.base import ModelCard
+from mattehorn.models.zoo import find_card, running_cards
 from mattehorn.options import Options
 from mattehorn.settings import Settings
 
@@ -15,8 +19,12 @@ DESCRIPTION = (
     "A photo in, an alpha matte and a cutout out. Every error is JSON `{error: {code, message, field, ..}}` "
     "with `X-Request-ID`. An empty value means: not sent."
 )
+# Swagger UI's "Authorize"; the front door has read the key long before, and lets pass what these two do not see
+KEY_FORMS = [Security(APIKeyHeader(name="X-API-Key", auto_error=False)), Security(HTTPBearer(auto_error=False))]
 _STATUSES = {
     400: "no or several photos, an unreadable body, or a URL that is not allowed",
+    401: "no API key, or one that is not known (where the operator has set keys)",
+    403: "the API key lacks the scope that this needs",
     404: "no stored result with this id, or without its photo",
     406: "nothing that Accept allows can be given",
     408: "the upload took too long",
@@ -66,8 +74,17 @@ def _text(description: str) -> dict[str, Any]:
     return {"type": "string", "description": description, "default": "", "example": ""}
 
 
+KEYED = {
+    **PICTURE,
+    409: {
+        **ERRORS[422],
+        "description": "the first request with this Idempotency-Key is still in work; see Retry-After",
+    },
+}
+
+
 def mattes() -> dict[str, Any]:
-    """The request body of POST /v1/mattes in its four forms."""
+    """The request body of POST /v1/mattes in its four forms, and its header."""
     options = _option_properties()
     file = {**BINARY, "description": "the photo: jpg, png, webp, bmp, tiff, gif, heic, avif"}
     background = {**BINARY, "description": "a background picture, for a composite"}
@@ -76,6 +93,8 @@ def mattes() -> dict[str, Any]:
         "image_base64": _text("the photo as base64, with or without a data: prefix"),
         "result_id": _text("an earlier result that was made with store_source=true: its photo again"),
     }
+    recipe = "NAME or NAME@VERSION from /v1/recipes, or a whole document as JSON; other fields go over its values"
+    options = {"recipe": _text(recipe), **options}
     options = {"background_url": _text("a background picture, by its http:// or https:// address"), **options}
     one = "Exactly one photo: "
     form = {
@@ -90,7 +109,13 @@ def mattes() -> dict[str, Any]:
         "application/x-www-form-urlencoded": {"schema": flat},
         "image/*": {"schema": {**BINARY, "description": "the raw photo; options go in the query"}},
     }
-    return {"requestBody": {"required": True, "content": content}}
+    key = {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "schema": {"type": "string", "pattern": "^[ -~]{1,255}$"},
+        "description": "a request that is sent again with its key gets the first answer again",
+    }
+    return {"parameters": [key], "requestBody": {"required": True, "content": content}}
 
 
 def articles() -> dict[str, Any]:
@@ -114,16 +139,24 @@ def articles() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
 
 
-def model_entry(settings: Settings, state: Readiness) -> dict[str, Any]:
-    """One entry of `/v1/models`."""
-    card = find_card(settings.model, settings.model_dir)
+def model_entries(settings: Settings, state: Readiness) -> list[dict[str, Any]]:
+    """The entries of `/v1/models`: the model, and the stronger one where there is one."""
+    cards = running_cards(settings.model, settings.strong_model, settings.model_dir)
+    first = _model_entry(cards["fast"], state.ready, state.cold, state.pool)
+    if "strong" not in cards:
+        return [first]
+    strong = _model_entry(cards["strong"], state.ready, state.strong is None, state.strong)
+    return [first, strong | {"default": False}]
+
+
+def _model_entry(card: ModelCard, ready: bool, cold: bool, pool: Pool | None) -> dict[str, Any]:
     return {
         "name": card.name,
         "version": card.version,
         "default": True,
-        "state": "ready" if state.ready else "loading",
-        "cold": state.cold,
-        "device": state.pool.device if state.pool else None,
+        "state": "ready" if ready else "loading",
+        "cold": cold,
+        "device": pool.device if pool else None,
         "input_size": card.input_size,
         "licence": card.licence,
         "licence_note": card.licence_note,

@@ -16,10 +16,11 @@ from deployments.ingress.bodies import Body
 from deployments.ingress.jobs import Service
 from deployments.ingress.middleware import REQUEST_ID
 from deployments.ingress.streams import Slots
+from deployments.ingress.tenancy import load_own, own_limits
 from deployments.ingress.work import Served
 from mattehorn.errors import UrlNotAllowed
 from mattehorn.fetch.fetch import Fetched
-from mattehorn.store.results import load_result, load_source
+from mattehorn.store.results import load_source
 from mattehorn.telemetry import Stages
 
 
@@ -67,14 +68,14 @@ class Sources:
         return await self._service.fetcher.fetch(
             url,
             field=field,
-            max_bytes=self._service.settings.limits.body_bytes,
+            max_bytes=own_limits(self._service.settings.limits).body_bytes,
             within_s=max(0.0, deadline - time.time()),
             request_id=REQUEST_ID.get(),
         )
 
     def _kept(self, result_id: str) -> tuple[bytes, str]:
         """The photo that a stored result was made of, and its file name. Raises ResultNotFound."""
-        stored = load_result(self._service.store, result_id)
+        stored = load_own(self._service.store, result_id)
         data = load_source(self._service.store, stored)
         return data, f"{stored.name or 'photo'}{PurePath(stored.source_key or '').suffix}"
 

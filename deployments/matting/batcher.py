@@ -13,10 +13,11 @@ import asyncio
 import contextvars
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import islice
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from deployments.calls import LANES, Lane
 
 Pixels = NDArray[np.uint8]
-Mattes = NDArray[np.uint8]
+T = TypeVar("T")  # what the network gives for one picture
 
 BULK_AT_LEAST_S = 1.0  # between bulk batches while interactive pictures wait all the time: slow, but never stopped
 
@@ -34,35 +35,36 @@ class NoRoom(Exception):
 
 
 @dataclass(frozen=True)
-class Batched:
-    """One picture's share of a batch: its alpha and what it waited for."""
+class Batched(Generic[T]):
+    """One picture's share of a batch: the network's answer and what it waited for."""
 
-    alpha: Mattes
+    answer: T
     queue_ms: float
     infer_ms: float
     batch_size: int
 
 
 @dataclass
-class _Waiting:
+class _Waiting(Generic[T]):
     pixels: Pixels
-    future: asyncio.Future[Batched]
+    future: asyncio.Future[Batched[T]]
     since: float
     lane: Lane
 
 
-class DrainBatcher:
+class DrainBatcher(Generic[T]):
     """Runs `predict` on [N, H, W, 3] stacks of whatever waits, at most `max_batch`, one batch at a time.
 
-    A batch is of one lane. One of bulk has at most `bulk_batch` pictures (None: as many), for that is what an
-    interactive picture waits for; the bulk line holds 2 x max_batch, so that it never takes all of a replica's places.
+    `predict` gives an answer a picture, in their order. A batch is of one lane. One of bulk has at most `bulk_batch`
+    pictures (None: as many), for that is what an interactive picture waits for; the bulk line holds 2 x max_batch, so
+    that it never takes all of a replica's places.
     `executor` has one thread, and so has `bulk_executor` (None: the same), which may have a lower priority.
     `on_batch` hears each batch's size, `on_depth` the number waiting or in work.
     """
 
     def __init__(
         self,
-        predict: Callable[[Pixels], Mattes],
+        predict: Callable[[Pixels], Iterable[T]],
         executor: Executor,
         max_batch: int,
         *,
@@ -78,16 +80,16 @@ class DrainBatcher:
         self._bulk_line = 2 * max_batch
         self._bulk_ran = 0.0
         self._on_batch, self._on_depth = on_batch, on_depth
-        self._lines: dict[Lane, deque[_Waiting]] = {lane: deque() for lane in LANES}
-        self._in_work: list[_Waiting] = []
+        self._lines: dict[Lane, deque[_Waiting[T]]] = {lane: deque() for lane in LANES}
+        self._in_work: list[_Waiting[T]] = []
         self._worker: asyncio.Task[None] | None = None
 
-    async def submit(self, pixels: Pixels, lane: Lane = "interactive") -> Batched:
-        """The alpha of uint8 [H, W, 3]. Raises NoRoom for bulk, and what `predict` raised for this picture alone."""
+    async def submit(self, pixels: Pixels, lane: Lane = "interactive") -> Batched[T]:
+        """The answer for uint8 [H, W, 3]. Raises NoRoom for bulk, and what `predict` raised for this picture alone."""
         line = self._lines[lane]
         if lane == "bulk" and sum(not item.future.done() for item in line) >= self._bulk_line:
             raise NoRoom
-        item = _Waiting(pixels, asyncio.get_running_loop().create_future(), self._clock(), lane)
+        item: _Waiting[T] = _Waiting(pixels, asyncio.get_running_loop().create_future(), self._clock(), lane)
         line.append(item)
         self._report_depth()
         if self._worker is None or self._worker.done():
@@ -112,12 +114,12 @@ class DrainBatcher:
                 self._in_work = []
                 self._report_depth()
 
-    def _take(self) -> list[_Waiting]:
+    def _take(self) -> list[_Waiting[T]]:
         """The next lane's oldest picture and those of its shape that follow it; who left is dropped."""
         lane = self._next_lane()
         line = self._lines[lane]
-        taken: list[_Waiting] = []
-        kept: deque[_Waiting] = deque()
+        taken: list[_Waiting[T]] = []
+        kept: deque[_Waiting[T]] = deque()
         while line and len(taken) < self._most[lane]:
             item = line.popleft()
             if item.future.done():
@@ -139,11 +141,11 @@ class DrainBatcher:
         waited = self._clock() - max(bulk[0].since, self._bulk_ran)
         return "bulk" if waited >= BULK_AT_LEAST_S else "interactive"
 
-    async def _run(self, items: Sequence[_Waiting]) -> None:
+    async def _run(self, items: Sequence[_Waiting[T]]) -> None:
         """One batch; when it fails, each picture alone, so that one cannot spoil the others'."""
         started = self._clock()
         try:
-            mattes = await self._forward([item.pixels for item in items], items[0].lane)
+            answers = await self._forward([item.pixels for item in items], items[0].lane)
         except Exception as error:
             if len(items) == 1:
                 _settle(items[0], error)
@@ -152,16 +154,16 @@ class DrainBatcher:
                 await self._run([item])
             return
         took = (self._clock() - started) * 1000
-        for item, alpha in zip(items, mattes, strict=True):
-            _settle(item, Batched(alpha, (started - item.since) * 1000, took, len(items)))
+        for item, answer in zip(items, answers, strict=True):
+            _settle(item, Batched(answer, (started - item.since) * 1000, took, len(items)))
         self._on_batch(len(items))  # last: a listener's failure must not keep the answers
 
-    async def _forward(self, pixels: list[Pixels], lane: Lane) -> list[Mattes]:
-        def work() -> list[Mattes]:
-            mattes = self._predict(np.stack(pixels))
-            if len(mattes) != len(pixels):
-                raise RuntimeError(f"the model gave {len(mattes)} mattes for {len(pixels)} pictures")
-            return list(mattes)
+    async def _forward(self, pixels: list[Pixels], lane: Lane) -> list[T]:
+        def work() -> list[T]:
+            answers = list(self._predict(np.stack(pixels)))
+            if len(answers) != len(pixels):
+                raise RuntimeError(f"the model gave {len(answers)} answers for {len(pixels)} pictures")
+            return answers
 
         return await asyncio.get_running_loop().run_in_executor(self._executors[lane], work)
 
@@ -169,7 +171,7 @@ class DrainBatcher:
         self._on_depth(sum(map(len, self._lines.values())) + len(self._in_work))
 
 
-def _settle(item: _Waiting, outcome: Batched | Exception) -> None:
+def _settle(item: _Waiting[T], outcome: Batched[T] | Exception) -> None:
     if item.future.done():
         return
     if isinstance(outcome, Exception):

@@ -14,8 +14,8 @@ from deployments.calls import Full, Lane, Pool, Prediction
 from deployments.matting.batcher import DrainBatcher, NoRoom
 from deployments.yielding import yielding_threads
 from mattehorn import telemetry
-from mattehorn.alpha import to_uint8
 from mattehorn.errors import ModelError
+from mattehorn.models.base import Seen, seen_by
 from mattehorn.models.registry import load_model
 from mattehorn.settings import Settings
 
@@ -51,12 +51,13 @@ class Matting:
         )
 
     async def predict(self, pixels: NDArray[np.uint8], lane: Lane = "interactive") -> Prediction | Full:
-        """Alpha uint8 [H, W] of uint8 RGB [H, W, 3] at network size; Full for bulk that has to come again."""
+        """Alpha uint8 [H, W] and subject of uint8 RGB [H, W, 3] at network size; Full for bulk that must come again."""
         try:
             done = await self._batcher.submit(pixels, lane)
         except NoRoom:
             return Full()
-        return Prediction(done.alpha, done.queue_ms, done.infer_ms, done.batch_size, self._model.card.id)
+        alpha, subject = done.answer
+        return Prediction(alpha, done.queue_ms, done.infer_ms, done.batch_size, self._model.card.id, subject)
 
     async def describe(self) -> Pool:
         dtype = str(getattr(self._model, "dtype", "none")).removeprefix("torch.")
@@ -66,5 +67,5 @@ class Matting:
         if self._batcher.oldest_wait_s() > _STUCK_S:
             raise ModelError("The network has not taken a waiting picture for a minute.")
 
-    def _predict(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return to_uint8(self._model.predict(images))
+    def _predict(self, images: NDArray[np.uint8]) -> list[Seen]:
+        return seen_by(self._model, images)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from mattehorn.access.budgets import Budgets, Standing
+from mattehorn.access.budgets import Budgets, Spent, Standing
 from mattehorn.access.tenant import Budget
 from mattehorn.cache.claims import Claims
 
@@ -13,7 +14,8 @@ class Tally(Protocol):
     """What the ingress calls: the deployment's handle, or a Book in one process."""
 
     async def charge(self, tenant: str, cost: int, budget: Budget) -> Standing | None: ...
-    async def refund(self, tenant: str, cost: int) -> None: ...
+    async def refund(self, tenant: str, cost: int, charged_at: float | None = None) -> None: ...
+    async def spent(self, tenants: Sequence[str]) -> dict[str, Spent]: ...
     async def claim(self, work: str, holder: str, lease_s: float) -> bool: ...
     async def release(self, work: str, holder: str) -> None: ...
     async def released(self, work: str, within_s: float) -> bool: ...
@@ -23,13 +25,16 @@ class Book:
     """Budgets and claims on one event loop."""
 
     def __init__(self) -> None:
-        self._budgets, self._claims = Budgets(), Claims()
+        self.budgets, self._claims = Budgets(), Claims()
 
     async def charge(self, tenant: str, cost: int, budget: Budget) -> Standing | None:
-        return self._budgets.charge(tenant, cost, budget)
+        return self.budgets.charge(tenant, cost, budget)
 
-    async def refund(self, tenant: str, cost: int) -> None:
-        self._budgets.refund(tenant, cost)
+    async def refund(self, tenant: str, cost: int, charged_at: float | None = None) -> None:
+        self.budgets.refund(tenant, cost, charged_at)
+
+    async def spent(self, tenants: Sequence[str]) -> dict[str, Spent]:
+        return {tenant: self.budgets.spent(tenant) for tenant in tenants}
 
     async def claim(self, work: str, holder: str, lease_s: float) -> bool:
         return self._claims.claim(work, holder, lease_s)

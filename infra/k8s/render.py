@@ -17,6 +17,7 @@ import yaml
 _HERE = Path(__file__).resolve().parent
 SERVE_CONFIG = _HERE.parent.parent / "serve_config.yaml"
 PATCH = _HERE / "serve-patch.yaml"
+STRONG = "MattingStrong"  # the pool of args.strong_model
 MANIFEST = _HERE / "rayservice.yaml"
 
 _KEY = "  serveConfigV2: |\n"  # a direct child of the manifest's spec
@@ -50,9 +51,18 @@ class _NoAliases(yaml.SafeDumper):
         return True
 
 
-def merged_text(base: Path, patch: Path) -> str:
-    """The Serve config `base` overlaid with `patch`, as YAML text, keys in their given order."""
+def merged_text(base: Path, patch: Path, *, lean: bool = False) -> str:
+    """The Serve config `base` overlaid with `patch`, as YAML text, keys in their given order.
+
+    `lean`: without the pools that its `args` do not ask for. Serve refuses those; `python -m deployments`, which reads
+    every other config, leaves them out by itself.
+    """
     config = overlay(yaml.safe_load(base.read_text()), yaml.safe_load(patch.read_text()))
+    if lean:
+        for application in config["applications"]:
+            if not application.get("args", {}).get("strong_model"):
+                kept = [entry for entry in application["deployments"] if entry["name"] != STRONG]
+                application["deployments"] = kept
     return yaml.dump(config, Dumper=_NoAliases, sort_keys=False, width=110)
 
 
@@ -76,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, help="write the config alone here, not into rayservice.yaml")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the file is stale")
     options = parser.parse_args(arguments)
-    text = merged_text(options.base, options.patch)
+    text = merged_text(options.base, options.patch, lean=not options.output)
     target = options.output or MANIFEST
     wanted = text if options.output else with_serve_config(MANIFEST.read_text(), text)
     if target.exists() and target.read_text() == wanted:

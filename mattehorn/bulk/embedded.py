@@ -7,7 +7,7 @@ job again goes on with it. What it is not: no command line (cli_jobs.py) and no 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
+import functools
 import json
 import os
 import tempfile
@@ -20,22 +20,23 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mattehorn.alpha import to_uint8
 from mattehorn.bulk.consumer import Consumer, ConsumerLimits
-from mattehorn.bulk.job_spec import JobSpec, parse_request
+from mattehorn.bulk.job_spec import JobSpec
 from mattehorn.bulk.jobs import Jobs
 from mattehorn.bulk.places import Places
 from mattehorn.bulk.progress import Progress
 from mattehorn.bulk.worker import Worker, WorkerSettings
 from mattehorn.errors import NotFound, Unavailable
-from mattehorn.models.base import Model
+from mattehorn.models.base import Model, ModelCard
 from mattehorn.models.registry import load_model
-from mattehorn.models.zoo import find_card, require_running
-from mattehorn.options import Options
-from mattehorn.pipeline import NO_MODEL, Result, finish, prepare
+from mattehorn.models.zoo import Pool, require_running, running_cards
+from mattehorn.pipeline import Result
 from mattehorn.queue.interface import Queue
 from mattehorn.queue.sqlite import SqliteQueue
-from mattehorn.recipe.result_keys import model_digest
+from mattehorn.recipe.gate import Wish
+from mattehorn.recipe.own import read_recipes
+from mattehorn.recipe.result_keys import service_digest
+from mattehorn.routed import Models, run_routed
 from mattehorn.settings import Settings
 
 WORKERS_MOST = 4  # by default: a photo of 50 megapixels takes 600 MB while it is worked on
@@ -62,40 +63,41 @@ class OwnModel:
 
     def __init__(self, settings: Settings, workers: int) -> None:
         self._settings = settings
-        self._ready: list[Model] = [self._load()]  # so that a fault shows now; other threads load when they are needed
+        self._ready: list[Models] = [self._load()]  # so that a fault shows now; other threads load when they are needed
         self._own = threading.local()
         self._taking = threading.Lock()
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="photos")
 
-    async def __call__(self, data: bytes, options: Options) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, data, options)
+    async def __call__(self, data: bytes, wish: Wish) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, data, wish)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, data: bytes, options: Options) -> Result:
-        """As pipeline.run does, but with alpha in 8 bits in between, as it travels in a service: equal keys must mean
-        equal bytes, whoever made them."""
-        if not hasattr(self._own, "model"):
+    def _run(self, data: bytes, wish: Wish) -> Result:
+        if not hasattr(self._own, "models"):
             with self._taking:
-                self._own.model = self._ready.pop() if self._ready else self._load()
-        model: Model = self._own.model
-        prepared = prepare(data, options, model.card, self._settings.limits)
-        if prepared.fitted is None:
-            return dataclasses.replace(finish(prepared, None), model=NO_MODEL)
-        with prepared.stages.timed("infer"):
-            alpha = to_uint8(model.predict(prepared.fitted.pixels[None])[0])
-        result = finish(prepared, alpha)
-        prepared.stages.report()
-        return dataclasses.replace(result, model=model.card.id)
+                self._own.models = self._ready.pop() if self._ready else self._load()
+        return run_routed(self._own.models, data, wish, self._settings.limits, levels=True)
 
-    def _load(self) -> Model:
+    def _load(self) -> Models:
+        strong = self._settings.strong_model
+        if strong is None:
+            return Models(self._load_one(self._settings.model))
+        later = functools.cache(lambda: self._load_one(strong))  # many a batch never needs it
+        return Models(self._load_one(self._settings.model), _cards(self._settings)["strong"], later)
+
+    def _load_one(self, name: str) -> Model:
         return load_model(
-            self._settings.model,
+            name,
             threads=self._settings.threads,
             model_dir=self._settings.model_dir,
             fake_ms=(self._settings.fake.batch_ms, self._settings.fake.image_ms),
         )
+
+
+def _cards(settings: Settings) -> dict[Pool, ModelCard]:
+    return running_cards(settings.model, settings.strong_model, settings.model_dir)
 
 
 @contextmanager
@@ -132,7 +134,7 @@ def _same(jobs: Jobs, job: str, body: Mapping[str, Any]) -> JobSpec | None:
         spec = jobs.spec(job)
     except NotFound:  # a folder of somebody else's
         return None
-    asked, keys = parse_request(body, jobs.places, job=job, created_at=spec.created_at)
+    asked, keys = jobs.parse(body, job=job, created_at=spec.created_at)
     if spec != asked or state.exists("finished.json"):
         return None
     if spec.kind == "keys":
@@ -143,8 +145,8 @@ def _same(jobs: Jobs, job: str, body: Mapping[str, Any]) -> JobSpec | None:
 
 def require_own_model(body: Mapping[str, Any], jobs: Jobs, settings: Settings) -> None:
     """Raises UnknownModel when the job of `body` wants another model than `settings` runs; OptionError as submit."""
-    spec, _ = parse_request(body, jobs.places, job=jobs.new_id(), created_at=datetime.now(UTC).isoformat())
-    require_running(spec.recipe.bulk_options().model, find_card(settings.model, settings.model_dir))
+    spec, _ = jobs.parse(body, job=jobs.new_id(), created_at=datetime.now(UTC).isoformat())
+    require_running(spec.recipe.bulk_options().model, *_cards(settings).values())
 
 
 class LocalJob:
@@ -152,9 +154,9 @@ class LocalJob:
 
     def __init__(self, settings: Settings, body: Mapping[str, Any], queue: Queue, workers: int) -> None:
         """Raises OptionError and its kinds, ModelError, StoreUnavailable."""
-        self._jobs = Jobs(Places(settings.store), queue)
+        self._jobs = Jobs(Places(settings.store), queue, recipes=read_recipes(settings.recipes_dir))
         require_own_model(body, self._jobs, settings)  # before there is a job that cannot be done here
-        digest = model_digest(settings.model, settings.model_dir)
+        digest = service_digest(settings.model, settings.strong_model, settings.model_dir)
         self._model = OwnModel(settings, workers)
         self.spec, self.resumed = make_or_resume(self._jobs, body)
         self._worker = Worker(

@@ -26,6 +26,7 @@ from mattehorn.errors import (
     CorruptImage,
     DeadlineExceeded,
     ImageTooLarge,
+    LowQuality,
     MattehornError,
     MissingImage,
     NoForeground,
@@ -36,6 +37,7 @@ from mattehorn.errors import (
 )
 from mattehorn.events import ObjectRef
 from mattehorn.recipe import result_keys as keys
+from mattehorn.recipe.gate import quality_document
 from mattehorn.store.interface import Head, Store, StoreKeyChanged, StoreKeyError, StoreKeyMissing
 
 # The photo's or the recipe's own fault: the same answer tomorrow. An outage, a refused credential, a full queue or a
@@ -44,6 +46,7 @@ PERMANENT = (
     BodyTooLarge,
     CorruptImage,
     ImageTooLarge,
+    LowQuality,
     MissingImage,
     NoForeground,
     OptionError,
@@ -64,7 +67,6 @@ class _Source:
     version: str
     etag: str
     h: str
-    result: str
 
 
 class _Permanent(Exception):
@@ -130,9 +132,7 @@ def _read(ref: ObjectRef, plan: Plan, store_in: Store, store_out: Store, follow:
         version = opened.head.version_id or opened.head.etag
         h = plan.identity(version)
         try:
-            key = plan.result(ref.key, h)
-            there = store_out.head(key)
-            if there is not None:
+            if (there := _result(plan, ref.key, h, store_out)) is not None:
                 return _already_there(ref, plan, store_out, version, there)
             if opened.head.size > plan.max_source_bytes:
                 raise BodyTooLarge(
@@ -145,13 +145,18 @@ def _read(ref: ObjectRef, plan: Plan, store_in: Store, store_out: Store, follow:
         except StoreKeyChanged as error:
             message = "The photo was changed while it was read."
             raise StoreUnavailable(message, retry_after_s=CHANGED_RETRY_S) from error
-    return _Source(data, version, opened.head.etag, h, key)
+    return _Source(data, version, opened.head.etag, h)
+
+
+def _result(plan: Plan, key: str, h: str, store: Store) -> Head | None:
+    """The head of the photo's result, accepted or to be reviewed. Raises StoreKeyError."""
+    return next((head for place in plan.results(key, h) if (head := store.head(place)) is not None), None)
 
 
 async def _work(source: _Source, plan: Plan, cut_out: CutOut, item_s: float) -> CutOutResult:
     try:
         async with asyncio.timeout(item_s):
-            result = await cut_out(source.data, plan.options)
+            result = await cut_out(source.data, plan.wish)
     except TimeoutError:
         raise DeadlineExceeded(f"The photo was not done within {item_s:g} s.") from None
     except UnknownModel:
@@ -165,9 +170,13 @@ async def _work(source: _Source, plan: Plan, cut_out: CutOut, item_s: float) -> 
 
 
 def _keep(ref: ObjectRef, plan: Plan, store: Store, source: _Source, result: CutOutResult) -> Outcome:
-    """Creates the result; where that is refused, what lies there is as good."""
+    """Creates the result; where that is refused, what lies there is as good.
+
+    Where a gate may send it to review, the other place is looked at once more: machines whose scores differ in the last
+    digit, on both sides of the border, would else make two.
+    """
     digest = hashlib.sha256(result.data).hexdigest()
-    quality = {"score": result.quality.score, "reasons": list(result.quality.reasons)}
+    quality = quality_document(result.quality, result.route)
     note = {
         "src-etag": source.etag,
         "src-version": source.version,
@@ -178,12 +187,16 @@ def _keep(ref: ObjectRef, plan: Plan, store: Store, source: _Source, result: Cut
         "pixels": f"{result.width}x{result.height}",
         **({"job-id": plan.job} if plan.job else {}),
     }
+    review = result.route == "review"
+    key = plan.result(ref.key, source.h, review)
     try:
-        created = store.put(source.result, result.data, create=True, content_type=result.content_type, metadata=note)
+        if len(plan.results(ref.key, source.h)) > 1 and (there := _result(plan, ref.key, source.h, store)):
+            return _already_there(ref, plan, store, source.version, there)
+        created = store.put(key, result.data, create=True, content_type=result.content_type, metadata=note)
     except StoreKeyError as error:
         raise _Permanent(error, source.h, source.version) from error
     if not created:
-        there = store.head(source.result)
+        there = store.head(key)
         if there is None:
             message = "The result was refused as existing and is not there. Try again."
             raise StoreUnavailable(message, retry_after_s=CHANGED_RETRY_S)
@@ -192,7 +205,8 @@ def _keep(ref: ObjectRef, plan: Plan, store: Store, source: _Source, result: Cut
         ref,
         "done",
         source.version,
-        source.result,
+        key,
+        review=review,
         first=True,
         sha256=digest,
         size=len(result.data),
@@ -220,6 +234,7 @@ def _already_there(ref: ObjectRef, plan: Plan, store: Store, version: str, there
         "skipped",
         version,
         there.key,
+        review=there.key.startswith(plan.output.below(keys.REVIEW).key),
         own=plan.job is not None and note.get("job-id") == plan.job,
         sha256=digest,
         size=there.size,

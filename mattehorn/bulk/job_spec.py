@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from mattehorn.bulk.places import Place, Places, refuse_loop
+from mattehorn.access.tenant import ANONYMOUS
+from mattehorn.bulk.places import UPLOADS, Place, Places, refuse_loop
 from mattehorn.errors import OptionError, UnknownOption
 from mattehorn.recipe.recipe import Recipe, find_recipe, parse_recipe
 from mattehorn.store.interface import StoreKeyError
@@ -21,6 +22,18 @@ KEYS_MOST = 100_000  # some 10 MB of JSON; a manifest has no limit
 SHARD_KEYS = 1000  # a shard is one message and one lease: minutes of work
 SHARD_KEYS_LEAST = 10
 WANTED_SHARDS = 8  # of a small job, so that several workers share it
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose a job is. `fenced`: it may neither read nor write the results store, which all tenants share, but for its
+    own uploads and results."""
+
+    tenant: str = ANONYMOUS.name
+    fenced: bool = False
+
+
+NOBODYS = Owner()  # of a job that was made without a key
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,7 @@ class JobSpec:
     webhook_url: str | None
     shard_keys: int
     total: int | None
+    owner: Owner = NOBODYS
 
     @property
     def run(self) -> datetime:
@@ -55,6 +69,8 @@ class JobSpec:
             "webhook_url": self.webhook_url,
             "shard_keys": self.shard_keys,
             "total": self.total,
+            "tenant": self.owner.tenant,
+            "fenced": self.owner.fenced,
         }
 
     @classmethod
@@ -72,15 +88,23 @@ class JobSpec:
             webhook_url=document["webhook_url"],
             shard_keys=document["shard_keys"],
             total=document["total"],
+            owner=Owner(document.get("tenant", ANONYMOUS.name), document.get("fenced", False)),
         )
 
 
 def parse_request(
-    body: Mapping[str, Any], places: Places, *, job: str, created_at: str
+    body: Mapping[str, Any],
+    places: Places,
+    *,
+    job: str,
+    created_at: str,
+    owner: Owner = NOBODYS,
+    recipes: Sequence[Recipe] = (),
 ) -> tuple[JobSpec, tuple[str, ...]]:
     """(the spec, inline keys each once) of a request's JSON. Raises OptionError and its kinds.
 
-    `output` may be left out: the results are then kept in the results store, under `bulk/{id}/`.
+    `recipes` are the operator's own. `output` may be left out: the results are then kept in the results store,
+    under `bulk/{id}/`.
     """
     if unknown := next((name for name in body if name not in FIELDS), None):
         raise UnknownOption(f"A job has no {str(unknown)[:80]}; it has {', '.join(FIELDS)}.", field=str(unknown)[:80])
@@ -93,6 +117,12 @@ def parse_request(
     source = None if kind == "keys" else places.parse(str(value), f"input.{kind}")
     if kind == "prefix" and source is not None:
         refuse_loop(source, output)
+    if owner.fenced:
+        named = [source] if source is not None else [places.parse(key, "input.keys") for key in keys]
+        for place in named:
+            require_own(place, places, job, f"input.{kind}")
+        if body.get("output"):
+            require_own(output, places, job, "output")
     spec = JobSpec(
         id=job,
         created_at=created_at,
@@ -100,12 +130,25 @@ def parse_request(
         source=source,
         manifest_etag=_manifest_etag(source, places) if kind == "manifest" and source is not None else None,
         output=output,
-        recipe=_recipe(body),
+        recipe=_recipe(body, recipes),
         webhook_url=_text(body, "webhook_url") if body.get("webhook_url") else None,
         shard_keys=shard_size(len(keys)) if kind == "keys" else SHARD_KEYS,
         total=len(keys) if kind == "keys" else None,
+        owner=owner,
     )
     return spec, keys
+
+
+def require_own(place: Place, places: Places, job: str, field: str) -> None:
+    """Raises OptionError for what lies in the results store, or may, unless it is an upload of this very job."""
+    home = places.home_place
+    meets = place.bucket == home.bucket and (place.key.startswith(home.key) or home.key.startswith(place.key))
+    if meets and not home.below(f"{UPLOADS}{job}/").covers(place.bucket, place.key):
+        raise OptionError(
+            f"{field} names the results store, which several tenants share; name another bucket, send the photos as "
+            "files, and leave output out to have the results kept.",
+            field=field,
+        )
 
 
 def shard_size(total: int) -> int:
@@ -149,7 +192,7 @@ def _check_each(texts: Iterable[str], places: Places, output: Place) -> None:
             )
 
 
-def _recipe(body: Mapping[str, Any]) -> Recipe:
+def _recipe(body: Mapping[str, Any], own: Sequence[Recipe]) -> Recipe:
     options = body.get("options")
     options = {} if options is None else options
     if not isinstance(options, Mapping):
@@ -157,7 +200,7 @@ def _recipe(body: Mapping[str, Any]) -> Recipe:
     recipe = body.get("recipe")
     if isinstance(recipe, Mapping):
         return parse_recipe(dict(recipe)).with_options(options)
-    return find_recipe(_text(body, "recipe")).with_options(options)
+    return find_recipe(_text(body, "recipe"), own).with_options(options)
 
 
 def _manifest_etag(manifest: Place, places: Places) -> str:

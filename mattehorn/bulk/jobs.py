@@ -10,17 +10,18 @@ import functools
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from mattehorn.bulk import messages
-from mattehorn.bulk.job_spec import JobSpec, parse_request
+from mattehorn.bulk.job_spec import NOBODYS, JobSpec, Owner, parse_request
 from mattehorn.bulk.places import JOBS, UPLOADS, Places
 from mattehorn.bulk.progress import ENDED, Progress, ProgressReader, final_document
 from mattehorn.bulk.state import JobState, done_name
 from mattehorn.errors import MattehornError, NotFound, OptionError
 from mattehorn.queue.interface import Queue
+from mattehorn.recipe.recipe import Recipe
 from mattehorn.store.key_template import clean_stem
 from mattehorn.store.results import ID_FORM, new_id
 
@@ -38,11 +39,12 @@ class Jobs:
         queue: Queue,
         *,
         check_webhook: Callable[[str], None] | None = None,
+        recipes: Sequence[Recipe] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`check_webhook` is Webhook.check_url, which raises OptionError for an address that may not be called; without
-        it no job may have a webhook."""
-        self.places = places
+        it no job may have a webhook. `recipes` are the operator's own."""
+        self.places, self.recipes = places, tuple(recipes)
         self._queue = queue
         self._check_webhook = check_webhook or _no_webhooks
         self._clock = clock
@@ -58,13 +60,13 @@ class Jobs:
         suffix = re.search(r"\.[A-Za-z0-9]{1,8}$", name)
         return f"{UPLOADS}{job}/{number:05d}_{clean_stem(name)}{suffix[0].lower() if suffix else ''}"
 
-    def submit(self, body: Mapping[str, Any], *, job: str | None = None) -> JobSpec:
-        """Makes a job from the JSON of `POST /v1/jobs`; it is durable and queued when this returns.
+    def submit(self, body: Mapping[str, Any], *, job: str | None = None, owner: Owner = NOBODYS) -> JobSpec:
+        """Makes a job of `owner` from the JSON of `POST /v1/jobs`; it is durable and queued when this returns.
 
         Raises OptionError and its kinds, StoreUnavailable, QueueUnavailable.
         """
         created_at = self._moment().isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        spec, keys = parse_request(body, self.places, job=job or self.new_id(), created_at=created_at)
+        spec, keys = self.parse(body, job=job or self.new_id(), created_at=created_at, owner=owner)
         if spec.webhook_url is not None:
             self._check_webhook(spec.webhook_url)
         state = self.state(spec.id)
@@ -74,6 +76,12 @@ class Jobs:
         state.create_json("spec.json", spec.document())
         self._queue.send_many([messages.listing_message(spec.id)])
         return spec
+
+    def parse(
+        self, body: Mapping[str, Any], *, job: str, created_at: str, owner: Owner = NOBODYS
+    ) -> tuple[JobSpec, tuple[str, ...]]:
+        """(the spec, inline keys) of a request's JSON, with the recipes that there are. Raises OptionError."""
+        return parse_request(body, self.places, job=job, created_at=created_at, owner=owner, recipes=self.recipes)
 
     def spec(self, job: str) -> JobSpec:
         """Raises NotFound, also for what can be no id."""
@@ -171,7 +179,7 @@ class Jobs:
     def _read_spec(self, job: str) -> JobSpec:
         document = self.state(job).read_json("spec.json") if ID_FORM.fullmatch(job) else None
         if document is None:
-            raise NotFound("There is no job with this id. Ids come in the answer to POST /v1/jobs.")
+            raise no_job()
         return JobSpec.read(document)
 
     def _moment(self) -> datetime:
@@ -183,3 +191,8 @@ class Jobs:
 
 def _no_webhooks(url: str) -> None:
     raise OptionError("webhook_url is not possible here: this service tells no webhooks.", field="webhook_url")
+
+
+def no_job() -> NotFound:
+    """The one answer to an id that is none, or is another tenant's."""
+    return NotFound("There is no job with this id. Ids come in the answer to POST /v1/jobs.")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from mattehorn.bulk import inputs, messages
-from mattehorn.bulk.job_spec import JobSpec
+from mattehorn.bulk.job_spec import JobSpec, require_own
 from mattehorn.bulk.places import Place, Places
 from mattehorn.bulk.state import SHARDS_MOST, JobState, shard_name
 from mattehorn.errors import NotFound, OptionError
@@ -91,10 +91,18 @@ def _photos(spec: JobSpec, state: JobState, places: Places, number: int, last: l
             places.store(spec.source.bucket), spec.source, last[-1].key if last else None, _skipped(spec, places)
         )
     if spec.kind == "manifest" and spec.source is not None:
-        stream = inputs.from_manifest(spec.source, spec.manifest_etag, places)
+        stream = _own(spec, places, inputs.from_manifest(spec.source, spec.manifest_etag, places))
     else:
         stream = inputs.from_keys(state.read("input.jsonl") or b"", places)
     return islice(stream, number * spec.shard_keys, None)
+
+
+def _own(spec: JobSpec, places: Places, refs: Iterator[ObjectRef]) -> Iterator[ObjectRef]:
+    """`refs`, which a fenced job's manifest may name anywhere. Raises OptionError for one that it may not read."""
+    for ref in refs:
+        if spec.owner.fenced:
+            require_own(Place(ref.bucket, ref.key), places, spec.id, "input.manifest")
+        yield ref
 
 
 def _skipped(spec: JobSpec, places: Places) -> Callable[[str, str], bool]:

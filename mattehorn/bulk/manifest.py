@@ -1,7 +1,8 @@
 """A job's results as lines: one JSON object per photo, and the counts that follow from them.
 
 What it is not: it knows no store; jobs.py places the lines. A line is {source, version, status, output, sha256, size,
-width, height, model, quality, timings_ms, cost, seconds, at} and, where the photo failed, `error` {code, reason}.
+width, height, model, quality, timings_ms, cost, seconds, at} and, where the photo failed, `error` {code, reason}; where
+its result is to be reviewed, `review` true.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Tally:
     first_at: float = 0.0
     last_at: float = 0.0
     failures: tuple[Mapping[str, str], ...] = ()
+    review: int = 0  # of success and skipped
 
     @property
     def done(self) -> int:
@@ -50,6 +52,7 @@ class Tally:
             min(self.first_at, other.first_at),
             max(self.last_at, other.last_at),
             (self.failures + other.failures)[:FAILED_SHOWN],
+            self.review + other.review,
         )
 
     def document(self) -> dict[str, Any]:
@@ -62,12 +65,13 @@ class Tally:
             "first_at": round(self.first_at, 3),
             "last_at": round(self.last_at, 3),
             "failures": [dict(failure) for failure in self.failures],
+            "review": self.review,
         }
 
 
 def tally_from(document: Mapping[str, Any]) -> Tally:
-    """The tally that `document()` wrote."""
-    values = {item.name: document[item.name] for item in fields(Tally)}
+    """The tally that `document()` wrote, of this release or an older one, which counted no reviews."""
+    values = {item.name: document[item.name] for item in fields(Tally) if item.name in document}
     return Tally(**values | {"failures": tuple(document["failures"])})
 
 
@@ -90,6 +94,8 @@ def line(outcome: Outcome, output_bucket: str, at: float) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 3),
         "at": round(at, 3),
     }
+    if made and outcome.review:
+        entry["review"] = True
     if not made:
         entry["error"] = {"code": outcome.code, "reason": outcome.reason}
     return entry
@@ -126,6 +132,7 @@ def tally(lines: Iterable[Mapping[str, Any]]) -> Tally:
             first_at=at - entry["seconds"],
             last_at=at,
             failures=(failure(entry),) if status == "failed" else (),
+            review=int(entry.get("review", False)),
         )
     return total
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from mattehorn.cache.kept import PLACES as KEPT_PLACES
 from mattehorn.errors import OptionError
 from mattehorn.settings import StoreSettings
 from mattehorn.store.interface import Store
@@ -93,8 +94,8 @@ class Places:
             return self._stores[bucket]
 
     def is_state(self, bucket: str, key: str) -> bool:
-        """Whether the key holds what a job knows about itself: never a photo."""
-        return self.home_place.below(JOBS).covers(bucket, key)
+        """Whether the key holds what a job knows about itself, or an answer that is kept for a while: never a photo."""
+        return any(self.home_place.below(prefix).covers(bucket, key) for prefix in (JOBS, *KEPT_PLACES))
 
 
 def refuse_loop(source: Place, output: Place) -> None:

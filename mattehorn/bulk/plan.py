@@ -16,6 +16,7 @@ from mattehorn.events import ObjectRef
 from mattehorn.options import Options
 from mattehorn.quality import Quality
 from mattehorn.recipe import result_keys as keys
+from mattehorn.recipe.gate import Route, Wish
 from mattehorn.recipe.recipe import Recipe
 
 Status = Literal["done", "skipped", "gone", "superseded", "error", "loop"]
@@ -41,14 +42,16 @@ class CutOutResult(Protocol):
     def model(self) -> str: ...
     @property
     def timings_ms(self) -> Mapping[str, float]: ...
+    @property
+    def route(self) -> Route | None: ...
 
 
-CutOut = Callable[[bytes, Options], Awaitable[CutOutResult]]
+CutOut = Callable[[bytes, Wish], Awaitable[CutOutResult]]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What becomes of a photo. `model` is keys.model_digest(), `output` a folder; `job` and its birth `run` in jobs."""
+    """What becomes of a photo. `model` is keys.service_digest(), `output` a folder; jobs have `job` and its `run`."""
 
     recipe: Recipe
     output: Place
@@ -62,33 +65,44 @@ class Plan:
         return self.recipe.bulk_options()
 
     @cached_property
+    def wish(self) -> Wish:
+        return Wish(self.options, self.recipe.quality, self.recipe.tag)
+
+    @cached_property
     def recipe_hash(self) -> str:
         return self.recipe.hash
 
     def identity(self, version: str) -> str:
         return keys.identity(version, self.model, self.recipe_hash)
 
-    def result(self, key: str, h: str) -> str:
+    def results(self, key: str, h: str) -> tuple[str, ...]:
+        """The whole keys under which a result may lie: where the gate may send one to review, there as well."""
+        gate = self.recipe.quality
+        may_wait = gate is not None and gate.otherwise == "review"
+        return tuple(self.result(key, h, review) for review in ((False, True) if may_wait else (False,)))
+
+    def result(self, key: str, h: str, review: bool = False) -> str:
         """The result's whole key. Raises StoreKeyError."""
         ext = keys.extension(self.options)
         relative = keys.output_key(
             self.recipe.key_template, key, h, ext, sku=self.options.sku, job=self.job, run=self.run
         )
-        return self.output.below(relative).key
+        return self.output.below(f"{keys.REVIEW}{relative}" if review else relative).key
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What became of one photo. `output` is a whole key in the plan's bucket, of the result or of the error's record.
 
-    `first`: this call created that object. `own`: a skipped result that the same job made earlier. Sides in px, `size`
-    in bytes, `seconds` from the first look to the end.
+    `review`: the result lies among those to be reviewed. `first`: this call created that object. `own`: a skipped
+    result that the same job made earlier. Sides in px, `size` in bytes, `seconds` from the first look to the end.
     """
 
     ref: ObjectRef
     status: Status
     version: str = ""
     output: str | None = None
+    review: bool = False
     first: bool = False
     own: bool = False
     sha256: str | None = None

@@ -48,6 +48,7 @@ class Progress:
             "done": self.tally.done,
             "success": self.tally.success,
             "skipped": self.tally.skipped,
+            "review": self.tally.review,
             "failed": [*self.failed, *(dict(failure) for failure in self.tally.failures)],
             "seconds_per_image": round(seconds / worked, 3) if worked else None,
             "eta_s": None if self.eta_s is None else round(self.eta_s, 1),

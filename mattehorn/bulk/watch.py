@@ -235,7 +235,7 @@ class FolderWatch:
                 return True
             h, out = self._plan.identity(head.etag), self._places.home
             record = self._plan.output.below(keys.error_key(key, h)).key
-            return out.head(self._plan.result(key, h)) is not None or out.head(record) is not None
+            return any(out.head(place) is not None for place in (*self._plan.results(key, h), record))
         except MattehornError:  # a key that cannot be, a disk that is away: the work itself says what it is
             return False
 

@@ -51,7 +51,7 @@ class Route:
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """`model`: keys.model_digest() of what `cut_out` runs. `in_flight`: photos at once. `max_receive`: the queue's."""
+    """`model`: keys.service_digest() of what runs. `in_flight`: photos at once. `max_receive`: the queue's."""
 
     model: str
     in_flight: int = 8
@@ -195,7 +195,7 @@ class Worker:
 
     def _make_plan(self, recipe: str, output: str, options: str) -> Plan:
         """The plan of an object message. Raises OptionError."""
-        chosen = find_recipe(recipe).with_options(json.loads(options))
+        chosen = find_recipe(recipe, self._jobs.recipes).with_options(json.loads(options))
         _require_no_job(chosen)
         return self._plan_of(chosen, self._places.parse(output, "output").folder)
 

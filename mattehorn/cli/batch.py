@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mattehorn.errors import MattehornError
-from mattehorn.models.base import Model
-from mattehorn.options import Options
-from mattehorn.pipeline import run
+from mattehorn.recipe.gate import Wish
+from mattehorn.recipe.result_keys import REVIEW
+from mattehorn.routed import Models, run_routed
 from mattehorn.settings import Limits
 
 EXTENSIONS = frozenset(
@@ -24,20 +24,23 @@ EXTENSIONS = frozenset(
 
 @dataclass(frozen=True)
 class Photo:
-    """One file of the batch and the path of its result."""
+    """One file of the batch and the paths that its result may have."""
 
     source: Path
     target: Path
     name: str  # relative to the input folder
+    review: Path  # the result's path where a recipe's gate sends it to somebody's eyes
 
 
 @dataclass
 class Summary:
-    """What became of a batch. `failed` holds (file, error message) with the file relative to the input folder."""
+    """What became of a batch. `review` of the successes are to be reviewed; `failed` holds (file, error message) with
+    the file relative to the input folder."""
 
     total: int = 0
     success: int = 0
     ignored: int = 0
+    review: int = 0
     seconds: float = 0.0
     failed: list[tuple[str, str]] = field(default_factory=list)
 
@@ -50,6 +53,7 @@ class Summary:
             "failed": [{"file": file, "error": error} for file, error in self.failed],
             "seconds_per_image": round(self.seconds / done, 3) if done else None,
             "ignored": self.ignored,
+            **({"review": self.review} if self.review else {}),
         }
 
 
@@ -67,13 +71,14 @@ def find_photos(folder: Path, out: Path, extension: str) -> tuple[list[Photo], i
 
 def _target(path: Path, folder: Path, out: Path, extension: str, taken: Counter[Path]) -> Photo:
     base = path.stem if taken[path.with_suffix("")] == 1 else path.name
-    return Photo(path, out / path.relative_to(folder).parent / f"{base}.{extension}", str(path.relative_to(folder)))
+    within = path.relative_to(folder).parent / f"{base}.{extension}"
+    return Photo(path, out / within, str(path.relative_to(folder)), out / REVIEW / within)
 
 
 def run_batch(
-    model: Model,
+    models: Models,
     photos: list[Photo],
-    options: Options,
+    wish: Wish,
     limits: Limits,
     summary: Summary,
     background: bytes | None = None,
@@ -81,7 +86,7 @@ def run_batch(
 ) -> None:
     """Fills `summary` photo by photo; `on_done` hears of each."""
     summary.total = len(photos)
-    for photo, error in _each(model, photos, options, limits, summary, background):
+    for photo, error in _each(models, photos, wish, limits, summary, background):
         if error is None:
             summary.success += 1
         else:
@@ -90,9 +95,9 @@ def run_batch(
 
 
 def _each(
-    model: Model,
+    models: Models,
     photos: list[Photo],
-    options: Options,
+    wish: Wish,
     limits: Limits,
     summary: Summary,
     background: bytes | None,
@@ -101,9 +106,12 @@ def _each(
         started = time.perf_counter()
         error = None
         try:
-            result = run(model, photo.source.read_bytes(), options, limits, background)
-            photo.target.parent.mkdir(parents=True, exist_ok=True)
-            result.save(photo.target)
+            result = run_routed(models, photo.source.read_bytes(), wish, limits, background)
+            waits = result.route == "review"
+            target = photo.review if waits else photo.target
+            target.parent.mkdir(parents=True, exist_ok=True)
+            result.save(target)
+            summary.review += waits
         except MattehornError as caught:
             error = f"{caught.code}: {caught.message}"
         except OSError as caught:

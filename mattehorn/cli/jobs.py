@@ -56,6 +56,7 @@ def add_commands(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     jobs.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     jobs.set_defaults(command=_jobs)
     for command in (submit, jobs):
+        command.add_argument("--key-file", type=Path, metavar="FILE", help="holds the API key, where one is needed")
         command.add_argument("--server", default=_SERVER, metavar="URL", help=f"the service (default: {_SERVER})")
 
 
@@ -184,6 +185,16 @@ def _plain(text: str) -> str:
     return text if text.isprintable() else json.dumps(text)
 
 
+def _key(parsed: argparse.Namespace) -> str | None:
+    """From a file: a command line is seen by everybody on the machine. Raises OSError, OptionError."""
+    if parsed.key_file is None:
+        return None
+    key = parsed.key_file.read_text("utf-8").strip()
+    if not key.isascii() or not key.isprintable() or not key:
+        raise OptionError(f"{parsed.key_file.name} holds no API key; it is one line as `mattehorn keys add` prints it.")
+    return str(key)
+
+
 def _submit(parsed: argparse.Namespace) -> int:
     body = job_body(parsed)
     if parsed.local:
@@ -192,7 +203,7 @@ def _submit(parsed: argparse.Namespace) -> int:
         raise OptionError("--set and --workers are about --local; a service has its own settings.", field="local")
     from mattehorn.client import Client
 
-    with Client(parsed.server) as client:
+    with Client(parsed.server, key=_key(parsed)) as client:
         try:
             made = client.submit(body)
         except KeyboardInterrupt:
@@ -261,7 +272,7 @@ def _jobs(parsed: argparse.Namespace) -> int:
 
     if parsed.id is None and (parsed.cancel or parsed.wait):
         raise OptionError("--cancel and --wait need a job's ID; `mattehorn jobs` lists them.", field="id")
-    with Client(parsed.server) as client:
+    with Client(parsed.server, key=_key(parsed)) as client:
         if parsed.id is None:
             return _list(client.jobs(parsed.limit), parsed.json)
         if parsed.cancel:

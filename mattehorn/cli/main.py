@@ -7,12 +7,14 @@ All but serve and bulk run in this process and need no Ray. Every option of the 
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -21,6 +23,7 @@ from tqdm import tqdm
 
 from mattehorn.cli import evaluate as cli_evaluate
 from mattehorn.cli import jobs as cli_jobs
+from mattehorn.cli import keys as cli_keys
 from mattehorn.cli import migrate as cli_migrate
 from mattehorn.cli import queue as cli_queue
 from mattehorn.cli import recipes as cli_recipes
@@ -28,9 +31,12 @@ from mattehorn.cli import watch as cli_watch
 from mattehorn.cli.batch import EXTENSIONS, Summary, find_photos, run_batch
 from mattehorn.errors import MattehornError, ModelError, OptionError
 from mattehorn.models.base import Model
-from mattehorn.models.zoo import DEFAULT, cards
+from mattehorn.models.zoo import DEFAULT, cards, find_card
 from mattehorn.options import Options, Output, parse_options
-from mattehorn.pipeline import run
+from mattehorn.quality import Quality
+from mattehorn.recipe.gate import Wish
+from mattehorn.recipe.result_keys import REVIEW
+from mattehorn.routed import Models, run_routed
 from mattehorn.settings import Limits
 
 _HTTP_ONLY = frozenset(("store", "store_alpha", "store_source", "name", "sku", "include", "inline", "model", "output"))
@@ -85,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_queue.add_commands(commands)
     cli_jobs.add_commands(commands)
     cli_watch.add_commands(commands)
+    cli_keys.add_commands(commands)
     commands.add_parser("bulk", help="a giant job on a Ray cluster (see mattehorn bulk --help)")
     commands.add_parser("serve", help="the HTTP service and the page (see mattehorn serve --help)")
     return parser
@@ -94,6 +101,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     cli_recipes.add_flag(parser)
     own = "NAME=PATH: own weights under that card"
     parser.add_argument("--model", help=f"a card's name, or {own} (default: the recipe's, or {DEFAULT})")
+    stronger = "another one, for --tier best and for photos whose quality score is low"
+    parser.add_argument("--strong-model", metavar="MODEL", help=stronger)
     parser.add_argument("--output", choices=get_args(Output), help=Options.model_fields["output"].description)
     parser.add_argument("--background-file", type=Path, metavar="FILE", help="a background picture, for a composite")
     for name, info in Options.model_fields.items():
@@ -106,26 +115,35 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
                 parser.add_argument(flag, metavar="VALUE", help=f"{text} (default: {info.default})")
 
 
-def _options(parsed: argparse.Namespace, target: str = "") -> Options:
-    """Checked options, those given over the recipe's; the target's suffix picks the format where none is given."""
+def _wish(parsed: argparse.Namespace, target: str = "") -> Wish:
+    """What is asked for, options given over the recipe's; the target's suffix picks the format where none is given."""
     names = [name for name in Options.model_fields if name not in _HTTP_ONLY or name == "output"]
     fields = {name: value for name in names if (value := getattr(parsed, name)) not in (None, "")}
     has_file = parsed.background_file is not None
-    recipe = cli_recipes.chosen(parsed.recipe) if parsed.recipe else None
+    recipe = cli_recipes.chosen(parsed.recipe, parsed.recipes_dir) if parsed.recipe else None
     output = fields.get("output") or (recipe.options.get("output") if recipe else None)
     suffix = Path(target).suffix.lower().removeprefix(".")
     if suffix == "zip":
         fields.setdefault("output", "zip")
     elif "format" not in fields and suffix in EXTENSIONS and output != "zip":
         fields["format"] = suffix  # one that cannot be written is refused there
-    merged = recipe.options_under(fields, background_file=has_file) if recipe else fields
-    return parse_options(merged, background_file=has_file)
+    if recipe:
+        return recipe.wish(fields, background_file=has_file)
+    return Wish(parse_options(fields, background_file=has_file))
 
 
-def _load(parsed: argparse.Namespace, options: Options) -> Model:
+def _load(parsed: argparse.Namespace, options: Options) -> Models:
+    """The model; the stronger one is loaded when a photo needs it. Raises UnknownModel, ModelError."""
+    fast = _load_one(parsed.model or (DEFAULT if options.model == "auto" else options.model))
+    strong = parsed.strong_model
+    if strong is None:
+        return Models(fast)
+    return Models(fast, find_card(strong), functools.cache(lambda: _load_one(strong)))
+
+
+def _load_one(name: str) -> Model:
     from mattehorn.models.registry import load_model
 
-    name = parsed.model or (DEFAULT if options.model == "auto" else options.model)
     model = load_model(name)
     if "=" in name:
         digest = hashlib.sha256(Path(name.partition("=")[2]).read_bytes()).hexdigest()
@@ -138,16 +156,22 @@ def _background(parsed: argparse.Namespace) -> bytes | None:
 
 
 def _cut(parsed: argparse.Namespace) -> int:
-    options = _options(parsed, parsed.target)
+    wish = _wish(parsed, parsed.target)
     data = sys.stdin.buffer.read() if parsed.source == "-" else Path(parsed.source).read_bytes()
-    result = run(_load(parsed, options), data, options, Limits(), _background(parsed))
+    result = run_routed(_load(parsed, wish.options), data, wish, Limits(), _background(parsed))
     if parsed.target == "-":
         sys.stdout.buffer.write(result.data)
     else:
         result.save(parsed.target)
     for warning in result.warnings:
         print(f"mattehorn: warning: {warning}", file=sys.stderr)
+    if result.route == "review":
+        print(f"mattehorn: to be reviewed: {_judged(result.quality)}", file=sys.stderr)
     return 0
+
+
+def _judged(quality: Quality) -> str:
+    return f"score {quality.score:.3f}" + (f" ({', '.join(quality.reasons)})" if quality.reasons else "")
 
 
 def _batch(parsed: argparse.Namespace) -> int:
@@ -157,20 +181,23 @@ def _batch(parsed: argparse.Namespace) -> int:
     if parsed.source.resolve() == parsed.target.resolve():
         print("mattehorn: OUT_DIR is IN_DIR; results would replace photos. Name another folder.", file=sys.stderr)
         return 2
-    options = _options(parsed)
+    wish = _wish(parsed)
+    options = wish.options
     if options.kind != "zip" and options.format is None:
         options = options.model_copy(update={"format": "png"})  # names come before results; png holds every kind
     extension = options.format or "zip"
     photos, ignored = find_photos(parsed.source, parsed.target, extension)
-    model = _load(parsed, options)
+    models, wish = _load(parsed, options), replace(wish, options=options)
     summary = Summary(ignored=ignored)
     with tqdm(total=len(photos), unit="photo", file=sys.stderr) as bar:
-        run_batch(model, photos, options, Limits(), summary, _background(parsed), lambda _: bar.update())
+        run_batch(models, photos, wish, Limits(), summary, _background(parsed), lambda _: bar.update())
     document = summary.document()
     if parsed.json:
         print(json.dumps(document))
     else:
         print(f"{summary.success} of {summary.total} photos done, {len(summary.failed)} failed, {ignored} ignored.")
+        if summary.review:
+            print(f"{summary.review} of them are to be reviewed; they lie in {parsed.target / REVIEW}.")
         for file, error in summary.failed:
             print(f"  {file}: {error}")
     return 1 if summary.failed else 0

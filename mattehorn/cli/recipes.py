@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING
 
 from mattehorn.cli import jobs as cli_jobs
+from mattehorn.recipe.own import read_recipes
 from mattehorn.recipe.recipe import PRESETS, Recipe, catalogue, find_recipe, parse_recipe
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def add_commands(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         description="Lists the recipes, or prints one as a document to start your own FILE.json from.",
     )
     recipes.add_argument("recipe", nargs="?", metavar="NAME", help="NAME, NAME@VERSION or a FILE.json of your own")
+    _add_folder(recipes)
     recipes.add_argument("--json", action="store_true", help="as GET /v1/recipes has it: hash, every option in force")
     recipes.set_defaults(command=_recipes)
 
@@ -35,23 +37,30 @@ def add_flag(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="NAME, NAME@VERSION or a FILE.json of your own: its values instead of the defaults",
     )
+    _add_folder(parser)
 
 
-def chosen(text: str) -> Recipe:
-    """The recipe that `text` names, or that lies in the FILE.json. Raises OptionError, OSError."""
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--recipes-dir", metavar="DIR", help="a folder of recipes of your own, known by their names")
+
+
+def chosen(text: str, folder: str | None = None) -> Recipe:
+    """The recipe that `text` names, of the presets and those in `folder`, or that lies in the FILE.json. Raises
+    OptionError, OSError."""
     value = cli_jobs.recipe_value(text)
-    return find_recipe(value) if isinstance(value, str) else parse_recipe(value)
+    return find_recipe(value, read_recipes(folder)) if isinstance(value, str) else parse_recipe(value)
 
 
 def _recipes(parsed: argparse.Namespace) -> int:
+    own = read_recipes(parsed.recipes_dir)
     if parsed.recipe is not None:
-        recipe = chosen(parsed.recipe)
+        recipe = chosen(parsed.recipe, parsed.recipes_dir)
         document = recipe.entry() if parsed.json else recipe.document() | {"description": recipe.description}
         print(json.dumps(document, indent=1, ensure_ascii=False))
     elif parsed.json:
-        print(json.dumps(catalogue(), indent=1, ensure_ascii=False))
+        print(json.dumps(catalogue(own), indent=1, ensure_ascii=False))
     else:
-        width = max(len(recipe.id) for recipe in PRESETS)
-        for recipe in PRESETS:
+        width = max(len(recipe.id) for recipe in (*PRESETS, *own))
+        for recipe in (*PRESETS, *own):
             print(f"{recipe.id:<{width}}  {recipe.hash[:_HASH_CHARS]}  {recipe.description}")
     return 0

@@ -65,12 +65,12 @@ def _seconds(text: str) -> float:
 def _watch(parsed: argparse.Namespace) -> int:
     from mattehorn.bulk.embedded import AHEAD, OwnModel, consumer_limits, own_queue, usual_workers
     from mattehorn.bulk.watch import FolderWatch
-    from mattehorn.recipe.result_keys import model_digest
+    from mattehorn.recipe.result_keys import service_digest
 
     if not parsed.source.is_dir():
         raise OptionError(f"{parsed.source} is not a folder.", field="IN_DIR")
-    recipe = _recipe(parsed)
     settings = cli_jobs.local_settings(parsed)
+    recipe = _recipe(parsed, settings.recipes_dir)
     workers = parsed.workers or usual_workers()
     counts: Counter[str] = Counter()
     with own_queue() as queue:
@@ -81,7 +81,7 @@ def _watch(parsed: argparse.Namespace) -> int:
             recipe,
             queue,
             model,
-            model=model_digest(settings.model, settings.model_dir),
+            model=service_digest(settings.model, settings.strong_model, settings.model_dir),
             in_flight=workers + AHEAD,
             limits=consumer_limits(workers + AHEAD),
             settle_s=parsed.settle,
@@ -111,8 +111,8 @@ async def _run(watch: FolderWatch, parsed: argparse.Namespace) -> None:
     await watch.run(parsed.every)
 
 
-def _recipe(parsed: argparse.Namespace) -> Recipe:
-    return cli_recipes.chosen(parsed.recipe).with_options(cli_jobs.option_values(parsed.option))
+def _recipe(parsed: argparse.Namespace, folder: str | None) -> Recipe:
+    return cli_recipes.chosen(parsed.recipe, folder).with_options(cli_jobs.option_values(parsed.option))
 
 
 def _tell(outcome: Outcome, counts: Counter[str]) -> None:

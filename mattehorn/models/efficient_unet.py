@@ -141,11 +141,19 @@ class EfficientUNet(nn.Module):
 
     def alpha(self, x: Tensor) -> Tensor:
         """Alpha alone [N, 1, H, W] in 0..1: what a service needs, without the cost of the trimap head."""
-        return torch.sigmoid(_resize(self.alpha_head(self.features(x)), x))
+        return self.alpha_and_deepest(x)[0]
+
+    def alpha_and_deepest(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Alpha [N, 1, H, W], and the encoder's last map [N, 352, H/32, W/32], which knows what the picture shows."""
+        maps = self.encoder(x)
+        return torch.sigmoid(_resize(self.alpha_head(self._decoded(maps)), x)), maps[-1]
 
     def features(self, x: Tensor) -> Tensor:
         """Decoder features [N, 32, H/2, W/2], which both heads read."""
-        *skips, deepest = self.encoder(x)
+        return self._decoded(self.encoder(x))
+
+    def _decoded(self, maps: list[Tensor]) -> Tensor:
+        *skips, deepest = maps
         y = self.context(deepest)
         for step in self.decoder:
             y = step(y, skips.pop())

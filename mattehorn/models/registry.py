@@ -37,7 +37,9 @@ def load_model(
         return OnnxModel(card, weights, device=device, threads=threads)
     from mattehorn.models.torch_model import TorchModel
 
-    return TorchModel(card, weights, device=device, threads=threads)
+    # a file of one's own has features of its own: the packaged head knows nothing of them
+    head = None if "=" in name else find_subject_head(card, model_dir=model_dir)
+    return TorchModel(card, weights, device=device, threads=threads, subject_head=head)
 
 
 def find_weights(card: ModelCard, *, path: str = "", model_dir: str | None = None) -> bytes:
@@ -45,12 +47,8 @@ def find_weights(card: ModelCard, *, path: str = "", model_dir: str | None = Non
     if path:
         return _read(Path(path), f"{card.name}=PATH")
     assert card.weights_file is not None  # every card but the fake's names its file
-    supplied = Path(model_dir) / card.weights_file if model_dir else None
-    if supplied is not None and supplied.exists():
-        data = _read(supplied, "model_dir")
-    elif card.packaged:
-        data = _read(resources.files("mattehorn.models") / "weights" / card.weights_file, card.id)
-    else:
+    data = _find(card, card.weights_file, model_dir)
+    if data is None:
         raise ModelError(
             f"{card.id} comes without weights, and model_dir {'does not hold' if model_dir else 'is not set to give'} "
             f"{card.weights_file}. Put that file into model_dir, or type the model as {card.name}=PATH, for example "
@@ -63,6 +61,33 @@ def find_weights(card: ModelCard, *, path: str = "", model_dir: str | None = Non
             f"restore the file, or load your own with model: {card.name}=PATH."
         )
     return data
+
+
+def find_subject_head(card: ModelCard, *, model_dir: str | None = None) -> bytes | None:
+    """The bytes of NAME.subject.safetensors, found like the weights and checked by sha256.
+
+    None where the card names none, or is a user's, copied without it. Raises ModelError when it is another.
+    """
+    if card.subject_sha256 is None:
+        return None
+    file = f"{card.name}.subject.safetensors"
+    data = _find(card, file, model_dir)
+    if data is None:
+        return None
+    if hashlib.sha256(data).hexdigest() != card.subject_sha256:
+        raise ModelError(
+            f"The card of {card.id} names a subject head of sha256 {card.subject_sha256[:16]}.., and {file} is "
+            "another; restore the file, or take subject_sha256 off the card."
+        )
+    return data
+
+
+def _find(card: ModelCard, file: str, model_dir: str | None) -> bytes | None:
+    """A file of the card's: from `model_dir`, else packaged, else None."""
+    supplied = Path(model_dir) / file if model_dir else None
+    if supplied is not None and supplied.exists():
+        return _read(supplied, "model_dir")
+    return _read(resources.files("mattehorn.models") / "weights" / file, card.id) if card.packaged else None
 
 
 def _read(path: Path | Traversable, what: str) -> bytes:

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mattehorn.errors import ModelError
-from mattehorn.models.base import ModelCard
+from mattehorn.models.base import ModelCard, Subject
+from mattehorn.models.efficient_unet import EfficientUNet
 from mattehorn.models.networks import Network, build_network, fuse
+from mattehorn.models.subject import SubjectHead, pooled, read_head
 
 _ZIP = b"PK\x03\x04"  # how a file of torch.save begins; safetensors begins with a length
 # what the two readers and load_state_dict raise for bytes that are no weights of the network
@@ -39,7 +41,10 @@ _TIMED_RUNS = 2  # after one warm-up each; enough to tell a factor of two apart
 class TorchModel:
     """One network on one device. Not thread-safe: the caller runs one batch at a time."""
 
-    def __init__(self, card: ModelCard, weights: bytes, *, device: str, threads: int) -> None:
+    def __init__(
+        self, card: ModelCard, weights: bytes, *, device: str, threads: int, subject_head: bytes | None = None
+    ) -> None:
+        """`subject_head`: the file that tells subjects from these very weights. Raises ModelError for unfit files."""
         self.card = card
         self.device = device
         self._device = _require_device(device)
@@ -47,6 +52,7 @@ class TorchModel:
             torch.set_num_threads(threads)
         network = _load_network(card, weights).to(self._device)
         self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._head = _load_head(card, network, subject_head)
         shape = (1, 3, 1, 1)
         self._mean = torch.tensor(card.mean, device=self._device).view(shape) * 255
         self._scale = 1 / (torch.tensor(card.std, device=self._device).view(shape) * 255)
@@ -55,16 +61,33 @@ class TorchModel:
     @torch.inference_mode()
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Alpha mattes float32 [N, H, W] in 0..1 from RGB uint8 [N, H, W, 3]."""
-        return self._run(images, self.dtype)
+        return self._run(images, self.dtype)[0][:, 0].cpu().numpy()
 
-    def _run(self, images: NDArray[np.uint8], dtype: torch.dtype) -> NDArray[np.float32]:
+    @torch.inference_mode()
+    def predict_with_subjects(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[Subject | None]]:
+        """The same alpha mattes, and each picture's subject; None without a subject head."""
+        alpha, deepest = self._run(images, self.dtype)
+        subjects: list[Subject | None] = [None] * len(images)
+        if self._head is not None and deepest is not None:
+            subjects[:] = self._head.tell(deepest, alpha)
+        return alpha[:, 0].cpu().numpy(), subjects
+
+    @torch.inference_mode()
+    def subject_features(self, images: NDArray[np.uint8]) -> Tensor:
+        """What a subject head reads, float32 [N, C] on the CPU. Raises ModelError for a network without it."""
+        alpha, deepest = self._run(images, self.dtype)
+        if deepest is None:
+            raise ModelError(f"{self.card.network} has no features that tell a subject; take a model on lite2_unet.")
+        return pooled(deepest, alpha).cpu()
+
+    def _run(self, images: NDArray[np.uint8], dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """Alpha float32 [N, 1, H, W] in 0..1, and the encoder's last map where the network gives it."""
         # [N,H,W,3] seen as [N,3,H,W] is channels_last already: no copy
         batch = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(self._device)
         batch = (batch.float() - self._mean) * self._scale
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            alpha = self._network.alpha(batch)
-        result: NDArray[np.float32] = alpha[:, 0].float().clamp_(0, 1).cpu().numpy()
-        return result
+            alpha, deepest = _alpha_and_deepest(self._network, batch)
+        return alpha.float().clamp_(0, 1), deepest
 
     @torch.inference_mode()
     def _faster_dtype(self) -> torch.dtype:
@@ -72,10 +95,10 @@ class TorchModel:
         sample = np.zeros((1, side, side, 3), np.uint8)
         took = {}
         for dtype in (torch.float32, torch.bfloat16):
-            self._run(sample, dtype)
+            self._run(sample, dtype)[0].cpu()  # a GPU is waited for
             started = time.perf_counter()
             for _ in range(_TIMED_RUNS):
-                self._run(sample, dtype)
+                self._run(sample, dtype)[0].cpu()
             took[dtype] = time.perf_counter() - started
         return min(took, key=lambda dtype: took[dtype])
 
@@ -104,6 +127,22 @@ def _load_network(card: ModelCard, weights: bytes) -> Network:
             "give a safetensors file written by the training export, or a .pth file of a plain state dict."
         ) from error
     return fuse(network)
+
+
+def _alpha_and_deepest(network: Network, batch: Tensor) -> tuple[Tensor, Tensor | None]:
+    return network.alpha_and_deepest(batch) if isinstance(network, EfficientUNet) else (network.alpha(batch), None)
+
+
+def _load_head(card: ModelCard, network: Network, data: bytes | None) -> SubjectHead | None:
+    if data is None:
+        return None
+    if not isinstance(network, EfficientUNet):
+        raise ModelError(
+            f"The card of {card.id} names a subject head, and {card.network} has no features for one; take "
+            "subject_sha256 off the card."
+        )
+    device = next(network.parameters()).device
+    return read_head(data, network.encoder.channels[-1]).to(device)
 
 
 def _read_state(weights: bytes) -> dict[str, Tensor]:

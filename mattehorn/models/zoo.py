@@ -11,7 +11,7 @@ import re
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
 
@@ -20,6 +20,7 @@ from mattehorn.models import fake, supplied
 from mattehorn.models.base import ModelCard
 
 DEFAULT = "mattehorn-base"
+Pool = Literal["fast", "strong"]  # a service's model, and the stronger one beside it
 _SUFFIXES = {"torch": ".safetensors", "onnx": ".onnx"}
 # a name becomes a file's name: no folders, no "..", none of the signs that follow a name
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -57,11 +58,20 @@ def find_card(name: str, model_dir: str | None = None) -> ModelCard:
     return card
 
 
-@functools.lru_cache(maxsize=64)
-def require_running(name: str, running: ModelCard) -> None:
-    """Raises UnknownModel unless `name` is `auto`, or the name or id of the one model that runs here."""
-    if name not in ("auto", running.name, running.id):
-        raise UnknownModel(f"model is {name[:100]}; this service runs {running.id} (or auto).", field="model")
+@functools.lru_cache(maxsize=8)
+def running_cards(model: str, strong_model: str | None, model_dir: str | None) -> dict[Pool, ModelCard]:
+    """The cards of what a service runs, as its settings name them. Raises as find_card does."""
+    found: dict[Pool, ModelCard] = {"fast": find_card(model, model_dir)}
+    return found | ({"strong": find_card(strong_model, model_dir)} if strong_model else {})
+
+
+def require_running(name: str, *running: ModelCard) -> None:
+    """Raises UnknownModel unless `name` is `auto`, or the name or id of a model that runs here."""
+    if name != "auto" and not any(name in (card.name, card.id) for card in running):
+        raise UnknownModel(
+            f"model is {name[:100]}; this service runs {' and '.join(card.id for card in running)} (or auto).",
+            field="model",
+        )
 
 
 def _own_card(name: str, model_dir: str) -> ModelCard | None:

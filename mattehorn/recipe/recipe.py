@@ -1,7 +1,8 @@
 """Recipes: a named, versioned wish for every photo of a job or a bucket, and the hash that stands for it in keys.
 
-The document is {name, version, description, options, key_template}; `options` are those of one request that make
-sense without one, `description` is for people and not part of the hash.
+The document is {name, version, description, options, key_template, locked, quality}; `options` are those of one
+request that make sense without one, `description` is for people and not part of the hash, `locked` names options that
+nobody may replace, and `quality` is the gate of gate.py.
 What it is not: it makes no picture. Called by the recipes and jobs APIs, the command line and the bulk worker.
 """
 
@@ -11,14 +12,15 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from mattehorn.colour import BACKGROUND_TEMPLATES
-from mattehorn.errors import OptionError
-from mattehorn.options import Options, parse_options
+from mattehorn.errors import ConflictingOptions, OptionError, UnknownRecipe
+from mattehorn.options import TEMPLATE_NAMES, Options, parse_options
+from mattehorn.recipe.gate import Gate, Wish
 from mattehorn.recipe.presets import DOCUMENTS
 from mattehorn.recipe.result_keys import DEFAULT_TEMPLATE, check_bulk_template, settled_format
 
@@ -26,15 +28,26 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 VERSIONS = range(1, 1_000_000)
 # They ask for a stored copy, or shape an HTTP answer; bulk work has neither.
 NOT_IN_BULK = ("store", "store_alpha", "store_source", "inline", "include", "name")
+PER_PHOTO = frozenset((*NOT_IN_BULK, "sku"))  # what one photo's caller says of it; no recipe locks or hashes that
 DESCRIPTION_CHARS = 300
 _BACKGROUNDS = ("background_color", "background_gradient", "background_template", "background_blur_px")
+# Names that say one thing: who locks one locks all, for another of them would take its place.
+_GROUPS = (
+    _BACKGROUNDS,
+    ("output_size", "crop"),
+    *(
+        tuple(f"{space}{side}" for side in ("", "_top", "_right", "_bottom", "_left"))
+        for space in ("margin", "padding")
+    ),
+)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """`options` as given, defaults left out, so that a new option of a later version changes no hash.
+    """`options` as given, defaults left out, so that a new option of a later version changes no hash. `locked`: names
+    of options, or True for all that are not about one photo.
 
-    Raises OptionError for a bad name, version, option, key template or description.
+    Raises OptionError for a bad name, version, option, key template, description, lock or gate.
     """
 
     name: str
@@ -42,6 +55,8 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
     key_template: str = DEFAULT_TEMPLATE
     description: str = field(default="", compare=False)
+    locked: Literal[True] | tuple[str, ...] = ()
+    quality: Gate | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
@@ -64,6 +79,13 @@ class Recipe:
                 f"A recipe's description is one line of at most {DESCRIPTION_CHARS} characters.", field="recipe"
             )
 
+        object.__setattr__(self, "locked", _checked_locks(self.locked))
+
+    @property
+    def tag(self) -> str:
+        """What headers and records call it: `name@version;hash`."""
+        return f"{self.id};{self.hash}"
+
     @property
     def id(self) -> str:
         return f"{self.name}@{self.version}"
@@ -75,13 +97,18 @@ class Recipe:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def document(self) -> dict[str, Any]:
-        """What is hashed and kept with a job: everything but the description."""
-        return {
+        """What is hashed and kept with a job: everything but the description; locks and a gate where there are any."""
+        document: dict[str, Any] = {
             "name": self.name,
             "version": self.version,
             "options": dict(self.options),
             "key_template": self.key_template,
         }
+        if self.locked:
+            document["locked"] = self.locked if self.locked is True else list(self.locked)
+        if self.quality is not None:
+            document["quality"] = self.quality.document()
+        return document
 
     def with_options(self, options: Mapping[str, Any]) -> Self:
         """This recipe with `options` over its own; its hash follows. Raises OptionError."""
@@ -89,22 +116,54 @@ class Recipe:
         return dataclasses.replace(self, options=self.options_under(sent)) if sent else self
 
     def options_under(self, sent: Mapping[str, Any], *, background_file: bool = False) -> dict[str, Any]:
-        """This recipe's options with those of `sent` over them, unchecked.
+        """This recipe's options with those of `sent` over them, unchecked but for locks (ConflictingOptions).
 
         A background that is sent, or lies in a file beside, takes the place of the recipe's, of whatever kind;
         output=zip that of its format.
         """
+        self._refuse_locked(sent, background_file)
         dropped = set(_BACKGROUNDS) if background_file or any(name in sent for name in _BACKGROUNDS) else set()
         if sent.get("output") == "zip":
             dropped.add("format")
         return {name: value for name, value in self.options.items() if name not in dropped} | dict(sent)
+
+    def wish(self, sent: Mapping[str, Any], *, background_file: bool = False, background_url: bool = False) -> Wish:
+        """What is asked for one photo: this recipe with `sent` over it. Raises as parse_options does.
+
+        The recipe that it names is the changed one, with a hash of its own, unless what was sent is about the photo.
+        """
+        sent = {name: value for name, value in sent.items() if value is not None and value != ""}
+        picture = background_file or background_url
+        merged = self.options_under(sent, background_file=picture)
+        options = parse_options(merged, background_file=background_file, background_url=background_url)
+        kept = {name: value for name, value in merged.items() if name not in PER_PHOTO or name not in sent}
+        if picture:
+            kept.setdefault("output", "composite")
+        return Wish(options, self.quality, dataclasses.replace(self, options=kept).tag)
+
+    def _refuse_locked(self, sent: Mapping[str, Any], background_file: bool) -> None:
+        """Raises ConflictingOptions for another value than that of a locked option."""
+        if not self.locked:
+            return
+        own = self.bulk_options()
+        for name, value in sent.items():
+            held = name not in PER_PHOTO if self.locked is True else name in _with_groups(self.locked)
+            if held and str(value).strip().lower() != str(getattr(own, name, None)).lower():
+                raise self._locked(name)
+        if background_file and (self.locked is True or _BACKGROUNDS[0] in _with_groups(self.locked)):
+            raise self._locked("background_file")
+
+    def _locked(self, name: str) -> ConflictingOptions:
+        return ConflictingOptions(
+            f"{name[:80]} is locked by the recipe {self.id}; leave it out, or use another recipe.", field=name[:80]
+        )
 
     def bulk_options(self) -> Options:
         """What is asked for each photo, its format settled."""
         return settled_format(parse_options(self.options))
 
     def entry(self) -> dict[str, Any]:
-        """What `/v1/recipes` says of it: the options in force, defaults filled in."""
+        """What `/v1/recipes` says of it: the options in force, defaults filled in, and those that it gives."""
         options = self.bulk_options()
         values = options.model_dump(mode="json", exclude=set(NOT_IN_BULK)) | {"output": options.kind}
         return {
@@ -114,11 +173,32 @@ class Recipe:
             "hash": self.hash,
             "description": self.description,
             "options": values,
+            "given": dict(self.options),
             "key_template": self.key_template,
+            "locked": self.locked if self.locked is True else list(self.locked),
+            "quality": dataclasses.asdict(self.quality) if self.quality else None,
         }
 
     def __reduce__(self) -> tuple[Any, ...]:  # a mapping proxy does not pickle
-        return type(self), (self.name, self.version, dict(self.options), self.key_template, self.description)
+        fields = [getattr(self, item.name) for item in dataclasses.fields(self)]
+        return type(self), tuple(dict(value) if isinstance(value, MappingProxyType) else value for value in fields)
+
+
+def _checked_locks(locked: object) -> Literal[True] | tuple[str, ...]:
+    """True, or names in order. Raises OptionError."""
+    if isinstance(locked, bool):
+        return True if locked else ()
+    if not isinstance(locked, list | tuple) or not all(isinstance(name, str) for name in locked):
+        raise OptionError("A recipe's locked is true, or a list of names of options.", field="recipe")
+    for name in locked:
+        if name in PER_PHOTO or name not in Options.model_fields:
+            raise OptionError(f"locked has {name[:80]!r}, which is no option of a recipe.", field="recipe")
+    return tuple(sorted(set(locked)))
+
+
+def _with_groups(names: Sequence[str]) -> set[str]:
+    """`names`, and what else says the same thing."""
+    return set(names).union(*(group for group in _GROUPS if not set(group).isdisjoint(names)))
 
 
 def parse_recipe(document: object) -> Recipe:
@@ -138,27 +218,33 @@ def parse_recipe(document: object) -> Recipe:
         raise OptionError(
             "A recipe's options are an object, its key_template and its description are text.", field="recipe"
         )
-    return Recipe(**document)
+    gate = document.get("quality")
+    return Recipe(**{**document, "quality": None if gate is None else Gate.read(gate)})
 
 
 PRESETS = tuple(parse_recipe(document) for document in DOCUMENTS)
 
 
-def catalogue() -> dict[str, Any]:
-    """Every preset and every background template, as `GET /v1/recipes` and `mattehorn recipes --json` give them."""
-    templates = [{"name": name, "gradient": text} for name, text in BACKGROUND_TEMPLATES.items()]
-    return {"recipes": [recipe.entry() for recipe in PRESETS], "background_templates": templates}
+def catalogue(own: Sequence[Recipe] = ()) -> dict[str, Any]:
+    """Every preset, the operator's `own` recipes and every background template, as `GET /v1/recipes` and `mattehorn
+    recipes --json` give them.
+
+    A template that is a scene has null for its gradient.
+    """
+    templates = [{"name": name, "gradient": BACKGROUND_TEMPLATES.get(name)} for name in TEMPLATE_NAMES]
+    return {"recipes": [recipe.entry() for recipe in (*PRESETS, *own)], "background_templates": templates}
 
 
-def names() -> str:
+def names(own: Sequence[Recipe] = ()) -> str:
     """The recipes that there are, for messages."""
-    return ", ".join(recipe.id for recipe in PRESETS)
+    return ", ".join(recipe.id for recipe in (*PRESETS, *own))
 
 
-def find_recipe(name: str) -> Recipe:
-    """The recipe called `name`, or `name@version`; without a version the newest. Raises OptionError."""
+def find_recipe(name: str, own: Sequence[Recipe] = ()) -> Recipe:
+    """The recipe called `name`, or `name@version`, of the presets and the operator's `own`; without a version the
+    newest. Raises UnknownRecipe."""
     plain, _, version = name.partition("@")
-    found = [recipe for recipe in PRESETS if recipe.name == plain and version in ("", str(recipe.version))]
+    found = [recipe for recipe in (*PRESETS, *own) if recipe.name == plain and version in ("", str(recipe.version))]
     if not found:
-        raise OptionError(f"There is no recipe {name[:100]!r}; there are {names()}.", field="recipe")
+        raise UnknownRecipe(f"There is no recipe {name[:100]!r}; there are {names(own)}.", field="recipe")
     return max(found, key=lambda recipe: recipe.version)

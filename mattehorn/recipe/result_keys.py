@@ -32,6 +32,7 @@ TEMPLATE_FIELDS = {
 }
 JOB_FIELDS = frozenset(("job", "run"))
 ERRORS = "errors/"  # below the output: one place to give rights to, one to keep out of the inputs
+REVIEW = "review/"  # below the output: results that a recipe's gate sends to somebody's eyes, under their usual keys
 HASH_CHARS = 12  # 48 bits; it tells versions of one key apart, so thousands of them do not collide
 TEMPLATE_CHARS = 400
 
@@ -45,6 +46,12 @@ def model_digest(name: str, model_dir: str | None = None) -> str:
     weights = b"" if card.kind == "fake" else find_weights(card, path=name.partition("=")[2], model_dir=model_dir)
     facts = (card.id, card.input_size, card.fit, card.mean, card.std, card.scale, card.output, card.restore)
     return hashlib.sha256(repr(facts).encode() + b"\0" + weights).hexdigest()
+
+
+def service_digest(model: str, strong_model: str | None, model_dir: str | None = None) -> str:
+    """model_digest() of what a service runs: of both models, where a photo may go to either. Raises as that does."""
+    digests = [model_digest(name, model_dir) for name in (model, strong_model) if name]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\0".join(digests).encode()).hexdigest()
 
 
 def identity(source_version: str, model: str, recipe_hash: str) -> str:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
+from mattehorn.access.tenant import ANONYMOUS
 from mattehorn.errors import MattehornError, ResultNotFound, StoreUnavailable
 from mattehorn.store.interface import DEFAULT_TYPE, OUTAGE_RETRY_S, Store, StoreKeyMissing
 from mattehorn.store.key_template import KEY_PRESETS, check_ext, check_template, render_key, with_suffix
@@ -29,6 +30,7 @@ __all__ = [
     "load_result",
     "load_source",
     "new_id",
+    "no_result",
     "render_key",
     "save_result",
 ]
@@ -47,8 +49,9 @@ SOURCE_TYPES = {"jpg": "image/jpeg", "jpeg": "image/jpeg", "tif": "image/tiff", 
 class StoredResult:
     """One record. Sides in px, `size` in bytes, `sha256` (hex) of the stored bytes, `created_at` RFC 3339.
 
-    `name` and `sku` are as the caller sent them, for search. `options` are all that were used, `quality` is
-    {"score", "reasons"}, `extra` whatever the saver added.
+    `name` and `sku` are as the caller sent them, for search; `tenant` is whose it is. `options` are all that were
+    used, `quality` is {"score", "reasons"} and the gate's "route" where there was one, `recipe` `name@version;hash`,
+    `extra` whatever the saver added.
     """
 
     id: str
@@ -62,17 +65,20 @@ class StoredResult:
     name: str | None = None
     sku: str | None = None
     model: str | None = None
+    subject: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    recipe: str | None = None
     quality: dict[str, Any] | None = None
     alpha_key: str | None = None
     alpha_sha256: str | None = None
     source_key: str | None = None
     source_sha256: str | None = None
     source_content_type: str | None = None
+    tenant: str = ANONYMOUS.name
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-INFO_FIELDS = ("width", "height", "name", "sku", "model", "options", "quality")
+INFO_FIELDS = ("width", "height", "name", "sku", "model", "subject", "options", "recipe", "quality", "tenant")
 
 
 def save_result(
@@ -88,17 +94,19 @@ def save_result(
     template: str,
     now: datetime,
     run: datetime | None = None,
+    folder: str = "",
 ) -> StoredResult:
     """The record of the stored `image`, and of `alpha` (a PNG) and `source` where given.
 
-    `info` needs `width` and `height` and may hold `name`, `sku`, `model`, `options`, `quality`; whatever else
-    it holds becomes `extra`. All of it must be JSON. `template` is a preset or a template; `now` has a zone.
+    `info` needs `width` and `height` and may hold the other INFO_FIELDS; whatever else it holds becomes `extra`. All of
+    it must be JSON. `template` is a preset or a template, and `folder` goes before what it gives; `now` has a zone.
     Where a key holds other bytes, `-2`, `-3`.. goes before the suffix; where the same, the key is used again.
     """
     given = json.loads(json.dumps(dict(info)))  # as it will be read back; fails before anything is written
+    key = render_key(template, name=given.get("name") or "", sku=given.get("sku"), time=now, ext=ext, run=run)
     result = StoredResult(
         id=new_id(now),
-        key=render_key(template, name=given.get("name") or "", sku=given.get("sku"), time=now, ext=ext, run=run),
+        key=f"{folder}{key}",
         content_type=content_type,
         size=len(image),
         sha256=sha256(image).hexdigest(),
@@ -124,19 +132,23 @@ def save_result(
 
 def load_result(store: Store, result_id: str) -> StoredResult:
     """The record of an id. Raises ResultNotFound, also for what cannot be an id."""
-    missing = ResultNotFound("There is no stored result with this id. Ids come in X-Mattehorn-Result-Id.")
     if not ID_FORM.fullmatch(result_id):
-        raise missing
+        raise no_result()
     try:
         data = store.get(_record_key(result_id))
     except StoreKeyMissing as exc:
-        raise missing from exc
+        raise no_result() from exc
     try:
         record = json.loads(data)
         known = {f.name for f in fields(StoredResult)}  # a newer version may have written more
         return StoredResult(**{name: value for name, value in record.items() if name in known})
     except (ValueError, TypeError, AttributeError) as exc:
         raise MattehornError("The record of this result is damaged.") from exc
+
+
+def no_result() -> ResultNotFound:
+    """The one answer to an id that is none, or is another tenant's."""
+    return ResultNotFound("There is no stored result with this id. Ids come in X-Mattehorn-Result-Id.")
 
 
 def load_image(store: Store, result: StoredResult) -> bytes:

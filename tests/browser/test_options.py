@@ -10,6 +10,8 @@ from playwright.sync_api import Page, expect
 
 from mattehorn.colour import BACKGROUND_TEMPLATES
 from mattehorn.options import Options
+from mattehorn.recipe.recipe import find_recipe
+from mattehorn.scenes import SCENES
 from tests.browser.conftest import RED, encoded
 from tests.browser.driving import CENTRE, CORNER, assert_cut_out, choose, pick, pixel, wait_done, wait_jobs
 from tests.service import InProcessService
@@ -55,6 +57,39 @@ def test_every_background_and_shadow_is_accepted(page: Page, photo: Path, servic
     assert any(job.background for job in service.jobs)
     assert sent[-1]["shadow"] == "drop"
     assert sent[-1]["background_color"] == "transparent"
+
+
+def test_a_recipe_is_described_sent_alone_and_can_be_left_again(
+    page: Page, photo: Path, service: InProcessService
+) -> None:
+    pick(page, photo)
+    wait_done(page)
+    page.locator("select[name=recipe]").select_option("minimal@2")
+    expect(page.locator("#fact-size")).to_have_text("1600 × 2000 px")
+    wait_done(page)
+    assert service.jobs[-1].recipe == find_recipe("minimal@2").tag
+    expect(page.locator("#recipe-about")).to_have_text(find_recipe("minimal@2").description)
+    expect(page.locator("#recipe-sets")).to_contain_text("background_color #f2f2f0, output_size 1600x2000")
+    expect(page.get_by_role("slider", name="Move inward (px)")).to_be_disabled()
+    page.get_by_role("button", name="中文").click()
+    expect(page.locator("#recipe-sets")).to_contain_text("设定")
+    page.locator("select[name=recipe]").select_option("")
+    wait_done(page)
+    assert_cut_out(page)
+    expect(page.locator("#recipe-about")).to_be_hidden()
+
+
+def test_the_alpha_matte_of_a_recipe_has_its_edge_and_the_photos_size(
+    page: Page, photo: Path, service: InProcessService
+) -> None:
+    pick(page, photo)
+    wait_done(page)
+    page.locator("select[name=recipe]").select_option("obs-asset@1")
+    wait_done(page)
+    choose(page, "view", "alpha")
+    expect(page.locator("#alpha-layer")).to_be_visible()
+    wait_done(page)
+    assert (service.jobs[-1].options.output, service.jobs[-1].options.output_size) == ("alpha", None)
 
 
 def test_an_edge_option_reaches_the_service_and_moves_the_edge(
@@ -133,6 +168,7 @@ def test_webp_and_its_quality_are_sent(page: Page, photo: Path, service: InProce
 
 def test_the_pages_templates_and_defaults_are_the_services(page: Page) -> None:
     assert page.evaluate("import('/static/backgrounds.js').then((m) => m.TEMPLATES)") == BACKGROUND_TEMPLATES
+    assert page.evaluate("import('/static/backgrounds.js').then((m) => Object.keys(m.SCENES))") == list(SCENES)
     defaults = Options()
     for name in ("alpha_threshold", "erode_px", "feather_px", "encode_quality"):
         control = page.locator(f"#{name}")

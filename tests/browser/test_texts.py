@@ -15,7 +15,7 @@ pytestmark = pytest.mark.browser
 
 WEB = Path(__file__).parents[2] / "web"
 _IN_HTML = re.compile(r'data-i18n(?:-[a-z-]+)?="([\w.-]+)"')
-_IN_SCRIPT = re.compile(r'"((?:view|busy|hint|file|fact|failure|start|ready|background)\.[\w.-]+)"')
+_IN_SCRIPT = re.compile(r'"((?:view|busy|hint|file|fact|failure|start|ready|background|key)\.[\w.-]+)"')
 
 
 def test_chinese_is_chosen_remembered_and_told_to_the_browser(open_page: OpenPage, photo: Path) -> None:

@@ -57,6 +57,7 @@ def test_the_container_serves_on_all_addresses_at_the_port_of_the_config() -> No
     commands = [line for line in instructions if line.startswith("CMD ")]
     assert len(commands) == 2  # of the service, and of the GPU target
     assert all(line.startswith('CMD ["mattehorn", "serve", "--host", "0.0.0.0"') for line in commands)
+    assert all('"--set", "keys_file=/home/ray/keys/keys.json"]' in line for line in commands)
     assert f"EXPOSE {port}" in instructions
     (check,) = (line for line in instructions if line.startswith("HEALTHCHECK "))
     assert f"http://127.0.0.1:{port}/readyz" in check

@@ -194,6 +194,15 @@ def test_the_monitor_names_ports_that_exist() -> None:
     assert {endpoint["port"] for endpoint in _one("PodMonitor")["spec"]["podMetricsEndpoints"]} <= ports
 
 
+def test_the_keys_file_is_mounted_where_the_ingress_runs_and_may_change() -> None:
+    config = yaml.safe_load(_one("RayService")["spec"]["serveConfigV2"])
+    named = Path(config["applications"][0]["args"]["keys_file"])
+    (mount,) = (m for m in _container(_groups()["cpu"])["volumeMounts"] if m["mountPath"] == str(named.parent))
+    (volume,) = (v for v in _groups()["cpu"]["template"]["spec"]["volumes"] if v["name"] == mount["name"])
+    assert [item["path"] for item in volume["secret"]["items"]] == [named.name]
+    assert "subPath" not in mount  # Kubernetes never updates such a mount
+
+
 def test_every_secret_named_is_in_the_example_and_holds_no_value() -> None:
     example = {
         (d["metadata"]["name"], key): value
@@ -212,4 +221,6 @@ def _references(value: Any) -> list[dict[str, str]]:
     if not isinstance(value, dict):
         return []
     own = [value["secretKeyRef"]] if "secretKeyRef" in value else []
+    if "secretName" in value:
+        own += [{"name": value["secretName"], "key": item["key"]} for item in value["items"]]
     return own + [found for item in value.values() for found in _references(item)]

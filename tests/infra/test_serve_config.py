@@ -25,6 +25,7 @@ _GPU_PATCH = _REPO / "infra" / "docker" / "gpu-patch.yaml"
 # Where serve-patch.yaml may differ from serve_config.yaml; a * stands for one name or one key.
 _MAY_DIFFER = (
     "http_options.host",
+    "applications.mattehorn.args.keys_file",
     "applications.mattehorn.args.max_batch",
     "applications.mattehorn.args.store.*",
     "applications.mattehorn.args.queue.*",
@@ -139,6 +140,8 @@ def test_the_manifest_is_the_config_with_the_patch_laid_over_it() -> None:
 def test_a_copy_differs_only_in_the_places_said(config: Any) -> None:
     base, other = dict(_leaves(_base())), dict(_leaves(config()))
     differing = {place for place in base.keys() | other.keys() if base.get(place) != other.get(place)}
+    if config is _cluster:  # it has no stronger model
+        differing = {place for place in differing if f".{render.STRONG}." not in place}
     assert differing
     assert {place for place in differing if not _allowed(place)} == set()
 
@@ -204,6 +207,12 @@ def test_results_of_a_cluster_do_not_lie_in_a_pod() -> None:
     assert settings.store.url.startswith("s3://")
 
 
+def test_a_config_that_other_machines_reach_has_keys() -> None:
+    cluster = _cluster()
+    assert cluster["http_options"]["host"] == "0.0.0.0"
+    assert Settings.model_validate(cluster["applications"][0]["args"]).keys_file is not None
+
+
 def test_the_queue_of_a_cluster_does_not_lie_in_a_pod() -> None:
     settings = Settings.model_validate(_cluster()["applications"][0]["args"])
     assert settings.queue.url.startswith("sqs://")
@@ -224,11 +233,28 @@ def test_what_the_config_imports_exists(path: str) -> None:
     assert name in defined
 
 
-def test_the_deployments_of_the_config_are_the_four_of_the_service() -> None:
+def test_the_deployments_of_the_config_are_those_of_the_service() -> None:
     assert [d["name"] for d in _base()["applications"][0]["deployments"]] == [
         "Ingress",
         "Compose",
         "Matting",
+        "MattingStrong",
         "Tally",
         "Bulk",
     ]
+
+
+def test_a_manifest_has_the_stronger_models_pool_only_where_one_is_named(tmp_path: Path) -> None:
+    names = [d["name"] for d in _cluster()["applications"][0]["deployments"]]
+    assert names == ["Ingress", "Compose", "Matting", "Tally", "Bulk"]
+    patch = tmp_path / "patch.yaml"
+    patch.write_text("applications: [{name: mattehorn, args: {strong_model: mattehorn-base, model: mattehorn-slim}}]")
+    merged = yaml.safe_load(render.merged_text(render.SERVE_CONFIG, patch, lean=True))
+    assert _deployment(merged, "MattingStrong")["autoscaling_config"]["min_replicas"] == 0
+
+
+def test_the_stronger_models_pool_is_as_the_others_but_for_its_size() -> None:
+    one, other = (_deployment(_base(), name) for name in ("Matting", "MattingStrong"))
+    assert {key: value for key, value in one.items() if key != "name"} == {
+        key: value for key, value in other.items() if key != "name"
+    }

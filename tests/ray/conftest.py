@@ -29,10 +29,11 @@ def shop() -> Iterator[Site]:
 
 @pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory, swift_s3: S3Server, shop: Site) -> Iterator[Running]:
-    """The fake model over a results store in Swift."""
+    """The fake model, and a packaged one as the stronger, over a results store in Swift."""
     place = settings_for(swift_s3, prefix="interactive").model_dump(exclude_defaults=True)
     pairs = [f"store.{name}={value}" for name, value in place.items()]
-    pairs += ["model=fake", "bulk.uploads_kept_s=0"]  # the latter so that a look at uploads comes every 10 s
+    pairs += ["model=fake", "strong_model=mattehorn-slim"]
+    pairs += ["bulk.uploads_kept_s=0"]  # so that a look at uploads comes every 10 s
     pairs += [f'url_allow=["{shop.place}"]']
     with running(tmp_path_factory.mktemp("service"), *pairs, environment=keys(swift_s3)) as started:
         yield started

@@ -62,6 +62,7 @@ def running(
     folder: Path,
     *settings: str,
     config: Path | None = None,
+    host: str = "127.0.0.1",
     environment: Mapping[str, str] = MappingProxyType({}),
     program: Sequence[str] = ("-m", "deployments"),
 ) -> Iterator[Running]:
@@ -70,12 +71,15 @@ def running(
     command = [
         sys.executable,
         *program,
+        "--host",
+        host,
         "--port",
         str(port),
         "--config",
         str(config or ROOT / "serve_config.yaml"),
     ]
-    for pair in (f"store.url=file://{folder}/store", *settings):
+    # no cache, unless a test is about it: the others count what equal photos cost
+    for pair in (f"store.url=file://{folder}/store", "cache.max_bytes=0", *settings):
         command += ["--set", pair]
     variables = {**os.environ, **environment}
     log = folder / "service.log"

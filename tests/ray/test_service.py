@@ -55,6 +55,16 @@ def test_a_posted_photo_comes_back_as_a_cutout_of_its_size(service: Running) -> 
     assert answer.headers["Content-Disposition"] == "inline; filename*=UTF-8''p_matte.png"
 
 
+def test_the_stronger_model_answers_from_a_pool_of_its_own(service: Running) -> None:
+    files, fields = {"file": ("cup.jpg", COFFEE.read_bytes())}, {"tier": "best", "recipe": "marketplace-white"}
+    answer = httpx.post(f"{service.url}/v1/mattes", files=files, data=fields, timeout=60)
+    assert (answer.status_code, answer.headers["X-Mattehorn-Model"]) == (200, "mattehorn-slim@1")
+    assert answer.headers["X-Mattehorn-Recipe"].startswith("marketplace-white@2;")
+    assert len(service.replicas("MattingStrong")) == 1
+    models = httpx.get(f"{service.url}/v1/models", timeout=30).json()["models"]
+    assert [(model["name"], model["device"]) for model in models] == [("fake", "cpu"), ("mattehorn-slim", "cpu")]
+
+
 def test_a_request_id_is_taken_over_once(service: Running) -> None:
     answer = httpx.get(f"{service.url}/healthz", headers={"X-Request-ID": "order-17"})
     assert answer.headers.get_list("X-Request-ID") == ["order-17"]

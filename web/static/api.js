@@ -1,4 +1,5 @@
 // The service over HTTP: one photo in, one picture out; and whether it is ready. Knows nothing of the page.
+import { keyHeaders } from "./key.js";
 
 /** What went wrong: `code` as in the API's errors, or "network" when no answer came. */
 export class ServiceError extends Error {
@@ -25,6 +26,7 @@ export function postMatte({ photo, fields, background, signal, onUpload }) {
     const request = new XMLHttpRequest();
     const started = performance.now();
     request.open("POST", "/v1/mattes");
+    for (const [name, value] of Object.entries(keyHeaders())) request.setRequestHeader(name, value);
     request.responseType = "blob";
     request.upload.onprogress = (event) => event.lengthComputable && onUpload(event.loaded / event.total);
     request.upload.onload = () => onUpload(1);

@@ -2,6 +2,7 @@
 // One request at a time; a change cancels it. The last result stays until the next is there.
 import { ServiceError, postMatte } from "./api.js";
 import { bindLanguageButton, initialLanguage, say, setLanguage } from "./i18n.js";
+import { bindKeyForm } from "./key.js";
 import { hideFacts, hideFailure, hideHint, showFacts, showFailure, showHint, watchReadiness } from "./messages.js";
 import { OptionsForm } from "./options.js";
 import { bindPhotoInput } from "./photo-input.js";
@@ -42,6 +43,7 @@ part("views").addEventListener("change", () => {
 });
 part("zoom").addEventListener("click", () => zoom(part("zoom").getAttribute("aria-pressed") !== "true"));
 part("retry").addEventListener("click", () => refresh(0));
+bindKeyForm(part("key-form"), () => refresh(0));
 part("hint-close").addEventListener("click", hideHint);
 part("download").addEventListener("click", download);
 say(part("paste-keys"), "start.or", { keys: navigator.platform.startsWith("Mac") ? "⌘V" : "Ctrl+V" });

@@ -5,7 +5,7 @@ import { zh } from "./i18n/zh.js";
 export const texts = { en, zh };
 const TAGS = { en: "en", zh: "zh-CN" };
 const REMEMBERED = "mattehorn.language";
-const ATTRIBUTES = ["alt", "aria-label", "title"];
+const ATTRIBUTES = ["alt", "aria-label", "placeholder", "title"];
 
 const values = new WeakMap(); // what `say` put into an element, for the next change of language
 let language = "en";

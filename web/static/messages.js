@@ -9,6 +9,9 @@ const KNOWN_AS = {
   conflicting_options: "options",
   model_loading: "unavailable",
   unsupported_media_type: "unsupported_image",
+  missing_key: "key",
+  invalid_key: "key",
+  quota_exceeded: "rate_limited",
 };
 
 const ABOUT_THE_PHOTO = ["unsupported_image", "corrupt_image", "missing_image", "image_too_large", "body_too_large", "no_foreground"];
@@ -31,7 +34,8 @@ export function showFailure(error, kept) {
   });
   if (error.message) say(part("failure-detail"), "failure.detail", { message: error.message, id: error.requestId });
   part("failure-detail").hidden = !error.message;
-  part("retry").hidden = ABOUT_THE_PHOTO.includes(name) || name === "options"; // the same again would fail again
+  part("retry").hidden = ABOUT_THE_PHOTO.includes(name) || ["options", "key"].includes(name); // the same again would fail again
+  part("key-form").hidden = name !== "key" && name !== "forbidden";
   part("pick-other").hidden = !ABOUT_THE_PHOTO.includes(name);
   part("failure").hidden = false;
 }

@@ -1,6 +1,7 @@
 // The options' form: its controls, and the request's fields that they mean. Knows the API's names; sends nothing.
-import { COLOURS, TEMPLATES, cssGradient } from "./backgrounds.js";
+import { COLOURS, SCENES, TEMPLATES, cssGradient } from "./backgrounds.js";
 import { Picture } from "./picture.js";
+import { RecipePicker } from "./recipes.js";
 
 const EDGE = ["alpha_threshold", "erode_px", "feather_px", "refine"];
 const OWN = "own"; // the gradient that is no template
@@ -11,6 +12,7 @@ export class OptionsForm {
   #changed;
   #sliders = [];
   #thumb;
+  #recipes;
   #background = null; // the picture to lay behind, a File
   #backgroundCount = 0; // tells one chosen file from the next
 
@@ -19,6 +21,8 @@ export class OptionsForm {
     this.#form = form;
     this.#changed = changed;
     this.#thumb = new Picture(form.querySelector("#background-thumb"));
+    this.#recipes = new RecipePicker(form.querySelector("#recipes"));
+    this.#recipes.fill();
     form.addEventListener("submit", (event) => event.preventDefault());
     for (const range of form.querySelectorAll("input[type=range]")) this.#sliders.push(withNumber(range));
     this.#buildColours();
@@ -31,7 +35,9 @@ export class OptionsForm {
 
   /** What to ask for: {fields, background, key}; equal keys mean equal answers for one photo. */
   request(product) {
-    const fields = this.#edge();
+    const recipe = this.#recipes.chosen;
+    if (recipe && product !== "alpha") return this.#keyed({ recipe: recipe.id }, null); // it says all the rest
+    const fields = this.#edge(recipe);
     if (product === "alpha") return this.#keyed({ ...fields, output: "alpha" }, null);
     const background = this.#backgroundFields();
     const picture = this.#kind() === "picture" ? this.#background : null;
@@ -50,8 +56,9 @@ export class OptionsForm {
     return { fields, background, key: JSON.stringify([fields, background ? this.#backgroundCount : 0]) };
   }
 
-  #edge() {
-    return Object.fromEntries(EDGE.map((name) => [name, this.#form.elements[name].value]));
+  #edge(recipe) {
+    const own = (name) => this.#form.elements[name].value;
+    return Object.fromEntries(EDGE.map((name) => [name, recipe ? String(recipe.options[name]) : own(name)]));
   }
 
   #kind() {
@@ -98,6 +105,10 @@ export class OptionsForm {
   #arrange() {
     const form = this.#form.elements;
     const kind = this.#kind();
+    this.#recipes.arrange();
+    for (const group of this.#form.querySelectorAll("fieldset.group")) {
+      group.disabled = group.id !== "recipes" && this.#recipes.chosen !== null;
+    }
     for (const part of this.#form.querySelectorAll("[data-for]")) part.hidden = part.dataset.for !== kind;
     this.#form.querySelector("#own-gradient").hidden = form.template.value !== OWN;
     this.#form.querySelector("#templates [data-own]").style.background = cssGradient(this.#ownGradient());
@@ -178,16 +189,16 @@ function withNumber(range) {
   };
 }
 
-/** Radio buttons for the templates and for an own gradient. */
+/** Radio buttons for the templates, the scenes and for an own gradient. */
 function buildTemplates(place) {
-  for (const name of [...Object.keys(TEMPLATES), OWN]) {
+  for (const name of [...Object.keys(TEMPLATES), ...Object.keys(SCENES), OWN]) {
     const radio = Object.assign(document.createElement("input"), { type: "radio", name: "template", value: name });
     radio.defaultChecked = name === Object.keys(TEMPLATES)[0];
     radio.dataset.i18nAriaLabel = name === OWN ? "background.own-gradient" : `template.${name}`;
     const face = Object.assign(document.createElement("i"), { className: "swatch" });
     face.dataset.i18nTitle = radio.dataset.i18nAriaLabel;
     if (name === OWN) face.dataset.own = "";
-    else face.style.background = cssGradient(TEMPLATES[name]);
+    else face.style.background = SCENES[name] ?? cssGradient(TEMPLATES[name]);
     const label = document.createElement("label");
     label.append(radio, face);
     place.append(label);

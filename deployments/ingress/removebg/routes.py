@@ -82,7 +82,9 @@ def router(service: Service, sources: Sources, work: Work) -> APIRouter:
     @router.get(ACCOUNT, responses=schema.ACCOUNT)
     async def show_account() -> JSONResponse:
         """What is left of the tenant's quota, as remove.bg's credits."""
-        return JSONResponse(account(TENANT.get().budget, 0), media_type=JSON)
+        tenant = TENANT.get()
+        spent = (await service.tally.spent([tenant.name]))[tenant.name]
+        return JSONResponse(account(tenant.budget, spent.month), media_type=JSON)
 
     @router.post(IMPROVE, openapi_extra=schema.improve(), responses=schema.IMPROVED)
     async def keep_hard_case(request: Request) -> JSONResponse:

@@ -1,0 +1,61 @@
+"""Keys and budgets in the running service, whose ingress has two replicas, and what of a month outlives it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from mattehorn.access.keys import revoke_key
+from mattehorn.access.keys_file import edit_keys
+from tests.bulk_http import eventually
+from tests.doors import bearing, new_key
+from tests.ray.load import photo
+from tests.ray.running import Running, running
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+BUDGET, ASKED = 7, 20
+
+
+def post(service: Running, key: str) -> int:
+    files = {"file": ("p.jpg", photo(3))}
+    # a connection each, so that both replicas are asked
+    return httpx.post(f"{service.url}/v1/mattes", files=files, headers=bearing(key), timeout=60).status_code
+
+
+def spent(service: Running, key: str) -> int:
+    answer = httpx.get(f"{service.url}/v1/usage", headers=bearing(key), timeout=30).raise_for_status()
+    return int(answer.json()["tenants"][0]["month"]["spent"])
+
+
+def test_keys_and_budgets_hold_across_replicas_and_a_month_across_a_restart(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    key = new_key(keys, "shop", "matte", megapixels_per_month=BUDGET)
+    settings = ("model=fake", f"keys_file={keys}")
+    with running(tmp_path, *settings) as service:
+        assert len(service.replicas("Ingress")) == 2
+        with ThreadPoolExecutor(ASKED) as pool:
+            answers = Counter(pool.map(lambda _: post(service, key), range(ASKED)))
+        assert answers == {200: BUDGET, 429: ASKED - BUDGET}
+
+        added = new_key(keys, "late", "matte")
+        assert eventually(lambda: [post(service, added) for _ in range(4)] == [200] * 4)
+        edit_keys(keys, lambda document: revoke_key(document, added.split("_")[1]))
+        assert eventually(lambda: [post(service, added) for _ in range(4)] == [401] * 4)
+        assert post(service, key) == 429
+        assert httpx.get(f"{service.url}/metrics", timeout=30).status_code == 401
+        assert httpx.get(f"{service.url}/", timeout=30).status_code == 200
+    assert not any(secret in (tmp_path / "service.log").read_text("utf-8") for secret in (key[12:], added[12:]))
+
+    with running(tmp_path, *settings) as service:
+        assert eventually(lambda: spent(service, key) == BUDGET)
+        assert post(service, key) == 429
+
+
+def test_the_start_is_refused_where_others_could_come_in_without_a_key(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="open_without_keys=true"), running(tmp_path, "model=fake", host="0.0.0.0"):
+        pass
