@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from os import PathLike
@@ -20,72 +19,30 @@ from numpy.typing import NDArray
 
 from mattehorn import alpha as matte
 from mattehorn import telemetry
-from mattehorn.backdrop import background_of, shadow_of
-from mattehorn.composite import Background, Blur, Picture, background_blur, lay_over
-from mattehorn.errors import ConflictingOptions, NoForeground
-from mattehorn.foreground import estimate_foreground, zero_hidden
+from mattehorn.composite import Picture, lay_over
+from mattehorn.errors import NoForeground
+from mattehorn.foreground import estimate_foreground
 from mattehorn.image import encode
 from mattehorn.image.decode import Decoded, SourceInfo, decode
 from mattehorn.image.resolution import read_dpi
-from mattehorn.layout.pixels import place_alpha, place_frame, place_subject
-from mattehorn.layout.plan import Placement, check_canvas, cropped_sides, plan
+from mattehorn.layout.plan import check_canvas
 from mattehorn.models.base import Model, ModelCard, predict_with_subjects
 from mattehorn.models.zoo import DEFAULT
 from mattehorn.options import Options, parse_options
+from mattehorn.prepared import Matted, Pixels, Prepared
 from mattehorn.quality import Quality, assess
-from mattehorn.recipe.gate import Route, quality_document
-from mattehorn.rendition import NOTHING_MORE, Rendition, check_region, render, scaled_box, scaled_region, shrunk
+from mattehorn.recipe.gate import Route
+from mattehorn.rendering import encode_scene, lay_out, placement_of
+from mattehorn.rendition import NOTHING_MORE, Rendition, check_region, scaled_box, scaled_region, shrunk
 from mattehorn.resize import Fitted, fit, restore_alpha
 from mattehorn.settings import Limits
 from mattehorn.stability import disagreement, mirrored
 from mattehorn.telemetry import Stages
 
-Pixels = NDArray[np.uint8]
 Matte = NDArray[np.float32]
 
 NO_MODEL = "none"  # the answer's model when a photo's own transparency was trusted
 _MID_GREY = 128  # a transparent photo is shown to the network on neither black nor white
-_ZIP_JPEG_QUALITY = 95  # 4:4:4 from here on, so that the subject's edge keeps its colour
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A decoded photo, and what the network shall see of it (None: its own transparency is trusted). `dpi` is what the
-    result is to state; `binary`: alpha is cut to 0 or 1; `rendition`: what goes beyond the options."""
-
-    photo: Decoded
-    options: Options
-    fitted: Fitted | None
-    roi: tuple[int, int, int, int] | None
-    background: Decoded | None
-    stages: Stages
-    limits: Limits
-    dpi: int | None
-    binary: bool = False
-    recipe: str = ""  # `name@version;hash`, for the record
-    rendition: Rendition = NOTHING_MORE
-
-
-@dataclass(frozen=True)
-class Matted:
-    """A photo with its matte, judged and not yet rendered. `box` is (top, left, height, width), None when it is empty;
-    `model` and `subject` are what made it and what it saw."""
-
-    foreground: Pixels
-    alpha: Pixels
-    box: tuple[int, int, int, int] | None
-    quality: Quality
-    model: str = ""
-    subject: str | None = None
-
-
-@dataclass(frozen=True)
-class _Scene:
-    """What is rendered, at the result's size: F, alpha and, for a composite, what lies behind them."""
-
-    foreground: Pixels
-    alpha: Pixels
-    background: Background | None
 
 
 @dataclass(frozen=True)
@@ -208,10 +165,10 @@ def rendered(prepared: Prepared, made: Matted, route: Route | None = None, warni
         raise NoForeground(
             "No foreground was found in the photo; send another photo, a lower alpha_threshold, or allow_empty=true."
         )
-    placement = _placement(prepared, made.alpha, box)
+    placement = placement_of(prepared, made.alpha, box)
     with stages.timed("composite") if placement or options.kind == "composite" else nullcontext():
-        scene = _scene(prepared, made.foreground, made.alpha, placement)
-    data, extension = _render(prepared, scene, made, route)
+        scene = lay_out(prepared, made.foreground, made.alpha, placement)
+    data, extension = encode_scene(prepared, scene, made, route)
     alpha_png = None
     if options.include == "alpha" or options.store_alpha:
         with stages.timed("encode"):
@@ -330,54 +287,6 @@ def _subject_box(alpha: Pixels, above: int | None) -> tuple[int, int, int, int] 
     return matte.bounding_box(alpha) if above is None else matte.subject_box(alpha, above)
 
 
-def _placement(prepared: Prepared, alpha: Pixels, box: tuple[int, int, int, int] | None) -> Placement | None:
-    """Where the photo goes on the canvas; None where geometry stays as it is."""
-    layout = prepared.rendition.layout or prepared.options.layout
-    if layout is None:
-        return None
-    height, width = alpha.shape
-    return plan(layout, width, height, box, cropped_sides(alpha), prepared.limits)
-
-
-def _scene(prepared: Prepared, foreground: Pixels, alpha: Pixels, placement: Placement | None) -> _Scene:
-    options, image = prepared.options, prepared.photo.rgb
-    background = background_of(options, prepared.background) if options.kind == "composite" else None
-    if placement is None:
-        return _Scene(foreground, alpha, background)
-    if options.kind == "alpha":
-        return _Scene(foreground, place_alpha(placement, alpha), None)
-    if isinstance(background, Blur):  # all of the photo's background counts, also what the canvas does not show
-        sigma_px = min(background.sigma_px / placement.scale, max(image.shape))  # wider than the photo is all the same
-        background = Picture(place_frame(placement, background_blur(image, alpha, sigma_px, foreground)), None)
-    colour, levels = place_subject(placement, foreground, alpha)
-    if options.kind == "zip":  # its colour is to be composited again: no black may begin at the subject's edge
-        colour = np.where(levels[..., None] > 0, colour, place_frame(placement, foreground))
-    return _Scene(colour, levels, background)
-
-
-def _render(prepared: Prepared, scene: _Scene, made: Matted, route: Route | None) -> tuple[bytes, str]:
-    """(bytes, file extension) of the output that was asked for."""
-    options, stages, dpi, form = prepared.options, prepared.stages, prepared.dpi, prepared.rendition.form
-    foreground, alpha = scene.foreground, scene.alpha
-    chosen = options.format or "png"
-    if scene.background is not None:
-        with stages.timed("composite"):
-            rgb, left_over = lay_over(foreground, alpha, prepared.photo.rgb, scene.background, shadow_of(options))
-        with stages.timed("encode"):
-            if form is not None:
-                return render(form, rgb, left_over, options.encode_quality, dpi)
-            return _encode_composite(rgb, left_over, options, dpi)
-    with stages.timed("encode"):
-        if form is not None:
-            return render(form, foreground, alpha, options.encode_quality, dpi)
-        if options.kind == "alpha":
-            return encode.encode_alpha(alpha, chosen, options.encode_quality, dpi), chosen
-        if options.kind == "zip":
-            return _zip(prepared, scene, made, route), "zip"
-        hidden = zero_hidden(foreground, alpha)
-        return encode.encode_cutout(hidden, alpha, chosen, options.encode_quality, dpi), chosen
-
-
 def _warnings(prepared: Prepared, extension: str) -> tuple[str, ...]:
     """What was done that might surprise."""
     background = prepared.background.info.warnings if prepared.background else ()
@@ -390,37 +299,3 @@ def _foreground(prepared: Prepared, full: Matte) -> Pixels:
     if prepared.fitted is None or prepared.options.foreground == "original" or prepared.options.kind == "alpha":
         return prepared.photo.rgb
     return estimate_foreground(prepared.photo.rgb, full)
-
-
-def _encode_composite(rgb: Pixels, alpha: Pixels | None, options: Options, dpi: int | None) -> tuple[bytes, str]:
-    if alpha is None:
-        chosen = options.format or "jpg"
-        return encode.encode_opaque(rgb, chosen, options.encode_quality, dpi), chosen
-    if options.format == "jpg":
-        raise ConflictingOptions(
-            "format=jpg cannot hold this composite's transparency; use png, webp or avif, or an opaque background.",
-            field="format",
-        )
-    chosen = options.format or "png"
-    return encode.encode_cutout(zero_hidden(rgb, alpha), alpha, chosen, options.encode_quality, dpi), chosen
-
-
-def _zip(prepared: Prepared, scene: _Scene, made: Matted, route: Route | None) -> bytes:
-    info, quality = prepared.photo.info, max(_ZIP_JPEG_QUALITY, prepared.options.encode_quality)
-    height, width = scene.alpha.shape
-    meta = {
-        "width": width,
-        "height": height,
-        "source": {"format": info.format, "sha256": info.sha256},
-        "options": prepared.options.model_dump(exclude_none=True),
-        "model": made.model,
-        "recipe": prepared.recipe or None,
-        "quality": quality_document(made.quality, route),
-    }
-    return encode.encode_zip(
-        {
-            "color.jpg": encode.encode_opaque(scene.foreground, "jpg", quality, prepared.dpi),
-            "alpha.png": encode.encode_alpha(scene.alpha, "png", 100, prepared.dpi),
-            "meta.json": json.dumps(meta, indent=1, sort_keys=True).encode(),
-        }
-    )

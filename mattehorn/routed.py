@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from mattehorn import telemetry
 from mattehorn.errors import LowQuality
 from mattehorn.models.base import Model, ModelCard
-from mattehorn.pipeline import Matted, Prepared, Result, predicted, prepare, refitted, rendered
+from mattehorn.pipeline import Result, predicted, prepare, refitted, rendered
+from mattehorn.prepared import Matted, Prepared
 from mattehorn.recipe.gate import Routing, Wish
 from mattehorn.settings import Limits
 

@@ -27,7 +27,8 @@ from mattehorn.errors import MattehornError
 from mattehorn.models.base import Seen, seen_by
 from mattehorn.models.registry import load_model
 from mattehorn.models.zoo import Pool, running_cards
-from mattehorn.pipeline import Matted, Prepared, Result, matted, prepare, refitted
+from mattehorn.pipeline import Result, matted, prepare, refitted
+from mattehorn.prepared import Matted, Prepared
 from mattehorn.recipe.gate import Routing, Wish
 from mattehorn.routed import settled
 from mattehorn.settings import Settings

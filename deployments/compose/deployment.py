@@ -31,7 +31,8 @@ from mattehorn.image.decode import read_header
 from mattehorn.layout.plan import most_pixels
 from mattehorn.models.zoo import Pool as PoolName
 from mattehorn.models.zoo import running_cards
-from mattehorn.pipeline import Matted, Prepared, Result, matted, prepare, refitted
+from mattehorn.pipeline import Result, matted, prepare, refitted
+from mattehorn.prepared import Matted, Prepared
 from mattehorn.recipe.gate import Routing, quality_document
 from mattehorn.recipe.result_keys import REVIEW
 from mattehorn.routed import settled

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from mattehorn import telemetry
 from mattehorn.models.zoo import Pool
-from mattehorn.pipeline import Matted, Prepared
+from mattehorn.prepared import Matted, Prepared
 from mattehorn.recipe.gate import Routing
 from mattehorn.routed import better
 
