@@ -158,7 +158,6 @@ def test_openapi_describes_every_route_of_the_contract(client: Client) -> None:
         "/v1/jobs/{job_id}/manifest.jsonl",
         "/v1/jobs/{job_id}/results.zip",
         "/v1/events/s3",
-        "/v1/usage",
         "/v1.0/removebg",
         "/v1.0/account",
         "/v1.0/improve",
