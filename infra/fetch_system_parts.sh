@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes the programs available that tests drive and pip cannot install: Chromium, Prometheus (with promtool), Node.
+# Makes the programs available that tests drive and pip cannot install: Chromium, Prometheus (with promtool), Node
+# with npm.
 # What is on PATH is left alone. Else, as root on Debian: Chromium and Node are installed; Prometheus is only
 # unpacked into .tools/, because its package would start a service. Else the missing ones are named.
 # Always ends with 0: the tests that need a missing program skip by its name, and fail when CI=true
@@ -50,13 +51,16 @@ fetch_missing() {
   if ! have node; then
     install_packages nodejs || echo "node: apt-get could not install it." >&2
   fi
+  if ! have npm; then
+    install_packages npm || echo "npm: apt-get could not install it." >&2
+  fi
 }
 
 if [[ "$(id -u)" == 0 ]] && command -v apt-get >/dev/null && command -v dpkg >/dev/null; then
   fetch_missing
 fi
 
-for part in chromium prometheus promtool node; do
+for part in chromium prometheus promtool node npm; do
   have "$part" || echo "missing: $part (tests that need it skip; put it on PATH or into $tools/usr/bin)"
 done
 exit 0

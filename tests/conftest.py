@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.clients.npm import install_remove_bg
+
 if TYPE_CHECKING:
     from tests.api_client import Client
     from tests.bulk_bench import Bench
     from tests.bulk_http import Site
+
+__all__ = ["install_remove_bg"]  # once for tests/clients and tests/ray
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 HERE = "127.0.0.1"
 ENDLESS, HELD = b"endless", b"held"  # bodies that mean: never end; wait until `Site.free` is set, then be PICTURE
+CUT, BOASTS = b"cut", b"boasts"  # bodies that lie: break off before their announced end; announce a terabyte
 PIECE = bytes(2**18)
+
+
+_ANNOUNCED = {CUT: 10_000, BOASTS: 10**12}
 
 
 @dataclass
@@ -59,7 +63,7 @@ def site(picture: bytes, **pages: bytes | str) -> Iterator[Site]:
                 return
             self.send_response(200)
             if page is not ENDLESS:
-                self.send_header("Content-Length", str(len(page)))
+                self.send_header("Content-Length", str(_ANNOUNCED.get(page, len(page))))
             self.end_headers()
             if page is not ENDLESS:
                 self.wfile.write(page)

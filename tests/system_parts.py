@@ -1,4 +1,4 @@
-"""Programs that tests drive and pip cannot install: Chromium, Prometheus with promtool, Node.
+"""Programs that tests drive and pip cannot install: Chromium, Prometheus with promtool, Node with npm.
 
 infra/fetch_system_parts.sh puts them where `find_tool` looks. Not for tools that the `test` extra brings.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-SYSTEM_PARTS = ("chromium", "prometheus", "promtool", "node")
+SYSTEM_PARTS = ("chromium", "prometheus", "promtool", "node", "npm")
 
 _REPO = Path(__file__).resolve().parent.parent
 
@@ -30,7 +31,11 @@ def find_tool(name: str) -> Path:
     search = os.pathsep.join([os.environ.get("PATH", os.defpath), *map(str, folders)])
     if found := shutil.which(name, path=search):
         return Path(found)
-    message = f"{name} is not on PATH nor in .tools: run infra/fetch_system_parts.sh or install it."
+    missing(f"{name} is not on PATH nor in .tools: run infra/fetch_system_parts.sh or install it.")
+
+
+def missing(message: str) -> NoReturn:
+    """Skips the test by what it lacks; fails it with CI=true."""
     if os.environ.get("CI", "").lower() == "true":
         pytest.fail(message)
     pytest.skip(message)

@@ -145,6 +145,11 @@ def test_what_is_not_there_and_what_is_not_allowed(client: Client) -> None:
     assert wrong.headers["allow"] == "POST"
 
 
+@pytest.mark.parametrize("path", ["/v1/jobs", "/api/remove"])
+def test_allow_names_every_method_of_a_path_that_several_routes_share(client: Client, path: str) -> None:
+    assert client.request("DELETE", path).headers["allow"] == "GET, POST"
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "field"),
     [

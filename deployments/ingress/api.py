@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from deployments.ingress import (
+    answer_schemas,
     answers,
     articles,
     cache_sweep,
@@ -68,6 +69,7 @@ def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # a redirect is no answer of the contract, and would send a photo twice
         dependencies=[] if keys is None else schemas.KEY_FORMS,
+        responses={} if keys is None else schemas.errors(401, 403),
     )
     # each is around those before it
     bodies = removebg.body_bounds(service.settings)
@@ -151,29 +153,29 @@ def result_url(store: Store, stored: StoredResult) -> str:
 
 
 def results_router(service: Service) -> APIRouter:
-    router = APIRouter(prefix="/v1/results", tags=["results"], responses=schemas.ERRORS)
+    router = APIRouter(prefix="/v1/results", tags=["results"], responses=schemas.RESULT)
 
     async def load(result_id: str) -> StoredResult:
         return await run_in_threadpool(load_own, service.store, result_id)
 
-    @router.get("/{result_id}")
+    @router.get("/{result_id}", responses=answer_schemas.STORED)
     async def get_result(result_id: str) -> dict[str, Any]:
         """Metadata of a stored result, with its storage key."""
         return asdict(await load(result_id))
 
-    @router.get("/{result_id}/image", response_class=Response)
+    @router.get("/{result_id}/image", responses=schemas.IMAGE, response_class=Response)
     async def get_image(result_id: str) -> Response:
         """The same bytes that the request was answered with."""
         stored = await load(result_id)
         return Response(await run_in_threadpool(load_image, service.store, stored), media_type=stored.content_type)
 
-    @router.get("/{result_id}/alpha", response_class=Response)
+    @router.get("/{result_id}/alpha", responses=answer_schemas.ALPHA, response_class=Response)
     async def get_alpha(result_id: str) -> Response:
         """The alpha matte, when store_alpha was asked for."""
         stored = await load(result_id)
         return Response(await run_in_threadpool(load_alpha, service.store, stored), media_type="image/png")
 
-    @router.get("/{result_id}/source", response_class=Response)
+    @router.get("/{result_id}/source", responses=answer_schemas.SOURCE, response_class=Response)
     async def get_source(result_id: str) -> Response:
         """The photo as it came, when store_source was asked for."""
         stored = await load(result_id)
@@ -186,17 +188,17 @@ def results_router(service: Service) -> APIRouter:
 def status_router(service: Service) -> APIRouter:
     router = APIRouter(tags=["service"])
 
-    @router.get("/v1/models")
+    @router.get("/v1/models", responses=answer_schemas.MODELS)
     async def list_models() -> dict[str, Any]:
         """The models of this service, their licences and the sets they were trained on."""
         return {"models": schemas.model_entries(service.settings, await service.readiness())}
 
-    @router.get("/healthz")
+    @router.get("/healthz", responses=answer_schemas.ALIVE)
     async def healthz() -> dict[str, str]:
         """200 while the process lives."""
         return {"status": "ok"}
 
-    @router.get("/readyz")
+    @router.get("/readyz", responses=answer_schemas.READINESS)
     async def readyz() -> JSONResponse:
         """200 once a warm-up inference ran on the requested device; scaled to zero: 200 and cold."""
         state = await service.readiness()
@@ -204,7 +206,7 @@ def status_router(service: Service) -> APIRouter:
             return JSONResponse({"status": "not_ready", "reasons": list(state.reasons)}, 503, {"Retry-After": "2"})
         return JSONResponse(schemas.ready(service.settings, state))
 
-    @router.get("/metrics", response_class=Response)
+    @router.get("/metrics", responses=answer_schemas.METRICS, response_class=Response)
     async def metrics() -> Response:
         """Prometheus text of the whole service: every node's agent, merged."""
         return Response(await service.metrics(), media_type="text/plain; version=0.0.4")

@@ -34,7 +34,7 @@ _TRUE = ("true", "1", "yes", "on")
 def router(service: Service, work: Work) -> APIRouter:
     router = APIRouter(tags=["articles"])
 
-    @router.post("/api/matting", openapi_extra=schemas.articles(), responses=schemas.UPLOADED, response_class=Response)
+    @router.post("/api/matting", openapi_extra=schemas.articles(), responses=schemas.MATTING, response_class=Response)
     async def matting(request: Request) -> Response:
         """RGBA PNG; with a JSON Accept the three views result, alpha and size."""
         return await _answer(service, work, request, json_views=True)
@@ -42,7 +42,7 @@ def router(service: Service, work: Work) -> APIRouter:
     @router.post(
         "/remove_background",
         openapi_extra=schemas.articles(),
-        responses=schemas.UPLOADED,
+        responses=schemas.REMOVED,
         response_class=Response,
     )
     async def remove_background(request: Request) -> Response:

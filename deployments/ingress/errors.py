@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.ingress.answers import rate_headers
@@ -22,6 +23,7 @@ from mattehorn.errors import MattehornError
 
 log = logging.getLogger("ray.serve")
 
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _BY_STATUS: dict[int, type[MattehornError]] = {
     404: errors.NotFound,
     405: errors.MethodNotAllowed,
@@ -127,7 +129,9 @@ def install(app: FastAPI, shapes: Mapping[str, Shape] = NATIVE) -> None:
         assert isinstance(error, HTTPException)
         kind = _BY_STATUS.get(error.status_code, errors.InvalidBody)
         response = shaped(request, kind(_http_message(request, error)))
-        response.headers.update(error.headers or {})  # Allow, with 405
+        response.headers.update(error.headers or {})
+        if error.status_code == 405:
+            response.headers["Allow"] = _allowed(request)
         return response
 
     async def validation(request: Request, error: Exception) -> JSONResponse:
@@ -146,6 +150,13 @@ def install(app: FastAPI, shapes: Mapping[str, Shape] = NATIVE) -> None:
     app.add_middleware(UnforeseenMiddleware, shapes=shapes)
 
 
+def _allowed(request: Request) -> str:
+    """Every method of the path (RFC 9110, 10.2.1); Starlette names those of the first route that has it."""
+    asked = ({**request.scope, "method": method} for method in _METHODS)
+    found = (any(route.matches(scope)[0] is Match.FULL for route in request.app.routes) for scope in asked)
+    return ", ".join(method for method, allowed in zip(_METHODS, found, strict=True) if allowed)
+
+
 def _http_message(request: Request, error: HTTPException) -> str:
     if error.status_code == 404:
         return f"{request.url.path[:200]} is not here; /docs lists what is."
@@ -157,12 +168,13 @@ def _http_message(request: Request, error: HTTPException) -> str:
 def schema() -> dict[str, Any]:
     """The OpenAPI schema of the error body."""
     text = {"type": "string"}
-    properties = {
+    properties: dict[str, Any] = {
         "code": text,
         "message": text,
-        "field": {"type": "string", "nullable": True},
+        "field": {"type": ["string", "null"]},
         "details": {"type": "array", "items": {"type": "object"}},
-        "retry_after_s": {"type": "integer", "nullable": True},
+        "retry_after_s": {"type": ["integer", "null"], "minimum": 1},
         "request_id": text,
     }
-    return {"type": "object", "properties": {"error": {"type": "object", "properties": properties}}}
+    error = {"type": "object", "required": list(properties), "properties": properties}
+    return {"type": "object", "required": ["error"], "properties": {"error": error}}

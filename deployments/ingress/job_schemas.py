@@ -45,10 +45,10 @@ _COUNTS: dict[str, Any] = {
     "success": _COUNT,
     "skipped": {**_COUNT, "description": "their result was there already"},
     "review": {**_COUNT, "description": "of success and skipped: results that the recipe's gate sends to review/"},
-    "seconds_per_image": {"type": "number", "nullable": True},
-    "eta_s": {"type": "number", "nullable": True, "description": "from the measured rate; null before there is one"},
+    "seconds_per_image": {"type": ["number", "null"]},
+    "eta_s": {"type": ["number", "null"], "description": "from the measured rate; null before there is one"},
     "created_at": _TEXT,
-    "finished_at": {"type": "string", "nullable": True},
+    "finished_at": {"type": ["string", "null"]},
 }
 _FAILURE = {"type": "object", "properties": {"file": _TEXT, "error": _TEXT}}
 JOB: dict[str, Any] = {
@@ -78,14 +78,14 @@ _LIST = {
     "type": "object",
     "properties": {
         "jobs": {"type": "array", "items": {"type": "object", "properties": _COUNTS}},
-        "next_cursor": {"type": "string", "nullable": True},
+        "next_cursor": {"type": ["string", "null"]},
     },
 }
 _SHORT = {name: value for name, value in _JOB_EXAMPLE.items() if name != "failed"}
 
 _PLACE = "s3://bucket/prefix/, or a key or folder of the results store"
 _OPTIONS = {"type": "object", "description": "options of POST /v1/mattes, over the recipe's own"}
-_WEBHOOK = {"type": "string", "nullable": True, "description": "https; told of the end by one signed POST"}
+_WEBHOOK = {"type": ["string", "null"], "description": "https; told of the end by one signed POST"}
 _OUTPUT = {"type": "string", "description": f"{_PLACE}; without it bulk/ID/ in the results store"}
 _RECIPE = {"description": "name, name@version, or a whole recipe", "oneOf": [_TEXT, {"type": "object"}]}
 _INPUT = {
@@ -154,7 +154,11 @@ CANCEL_ANSWERS = _answer(202, "No further photo is begun.", JOB, _JOB_EXAMPLE | 
 STREAM_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Events `progress` until the final state; the data is the body of GET /v1/jobs/{id}.",
-        "content": {"text/event-stream": {"schema": _TEXT}},
+        "content": {
+            "text/event-stream": {
+                "schema": {"type": "object", "properties": dict.fromkeys(("event", "id", "data"), _TEXT)}
+            }
+        },
     },
     204: {"description": "Asked with `Last-Event-ID: final`: there is nothing more."},
     **_errors(404, 429, 503),

@@ -24,6 +24,7 @@ _TEXT = {"type": "string"}
 _ENTRY = {"type": "object", "properties": {"type": _TEXT, "loc": {"type": "array", "items": {}}, "msg": _TEXT}}
 _DETAIL = {
     "type": "object",
+    "required": ["detail"],
     "properties": {"detail": {"oneOf": [_TEXT, {"type": "array", "items": _ENTRY}]}},
 }
 _STATUSES = {

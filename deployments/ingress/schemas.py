@@ -8,6 +8,7 @@ from fastapi import Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 
 from deployments.calls import Pool, Readiness
+from deployments.ingress.answer_schemas import ARTICLE, BINARY, MATTE, Answers, answer
 from deployments.ingress.errors import schema as error_schema
 from mattehorn.models.base import ModelCard
 from mattehorn.models.zoo import find_card, running_cards
@@ -20,7 +21,6 @@ DESCRIPTION = (
 )
 # Swagger UI's "Authorize"; the front door has read the key long before, and lets pass what these two do not see
 KEY_FORMS = [Security(APIKeyHeader(name="X-API-Key", auto_error=False)), Security(HTTPBearer(auto_error=False))]
-_BINARY = {"type": "string", "format": "binary"}
 _STATUSES = {
     400: "no or several photos, an unreadable body, or a URL that is not allowed",
     401: "no API key, or one that is not known (where the operator has set keys)",
@@ -39,17 +39,25 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"description": text, "content": {"application/json": {"schema": error_schema()}}}
     for status, text in _STATUSES.items()
 }
-PICTURE: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The picture; as JSON when Accept prefers application/json.",
-        "content": {
-            name: {"schema": _BINARY}
-            for name in ("image/png", "image/webp", "image/jpeg", "image/avif", "application/zip")
-        },
-    },
-    **ERRORS,
-}
-UPLOADED = {status: entry for status, entry in PICTURE.items() if status != 404}  # where no field names a result
+_TYPES = ("image/png", "image/webp", "image/jpeg", "image/avif", "application/zip")
+
+
+def errors(*statuses: int) -> Answers:
+    """These of ERRORS."""
+    return {status: ERRORS[status] for status in statuses}
+
+
+def _pictures(types: tuple[str, ...], document: dict[str, Any] | None) -> Answers:
+    content = {**dict.fromkeys(types, BINARY), **({"application/json": document} if document else {})}
+    return answer(200, "The picture" + ("; as JSON when Accept prefers it." if document else "."), content)
+
+
+PICTURE = _pictures(_TYPES, MATTE) | ERRORS
+_UPLOADED = errors(400, 408, 413, 415, 422, 429, 503, 504)  # no field names a result, and Accept is never refused
+MATTING = _pictures(_TYPES[:-1], ARTICLE) | _UPLOADED
+REMOVED = _pictures(_TYPES[:-1], None) | _UPLOADED
+RESULT = errors(404, 503)
+IMAGE = _pictures(_TYPES, None)
 
 
 def _option_properties() -> dict[str, Any]:
@@ -78,8 +86,8 @@ KEYED = {
 def mattes() -> dict[str, Any]:
     """The request body of POST /v1/mattes in its four forms, and its header."""
     options = _option_properties()
-    file = {**_BINARY, "description": "the photo: jpg, png, webp, bmp, tiff, gif, heic, avif"}
-    background = {**_BINARY, "description": "a background picture, for a composite"}
+    file = {**BINARY, "description": "the photo: jpg, png, webp, bmp, tiff, gif, heic, avif"}
+    background = {**BINARY, "description": "a background picture, for a composite"}
     named = {
         "image_url": _text("an http:// or https:// address that the service fetches the photo from"),
         "image_base64": _text("the photo as base64, with or without a data: prefix"),
@@ -99,7 +107,7 @@ def mattes() -> dict[str, Any]:
         "multipart/form-data": {"schema": form},
         "application/json": {"schema": flat},
         "application/x-www-form-urlencoded": {"schema": flat},
-        "image/*": {"schema": {**_BINARY, "description": "the raw photo; options go in the query"}},
+        "image/*": {"schema": {**BINARY, "description": "the raw photo; options go in the query"}},
     }
     key = {
         "name": "Idempotency-Key",
@@ -114,7 +122,7 @@ def articles() -> dict[str, Any]:
     """The form of the source articles' endpoints."""
     known = _option_properties()
     properties = {
-        "image": {**_BINARY, "description": "the photo (or: file)"},
+        "image": {**BINARY, "description": "the photo (or: file)"},
         "background_color": known["background_color"],
         "output_format": {"type": "string", "enum": ["png", "jpeg", "webp", "avif"], "default": "png"},
         "alpha_threshold": known["alpha_threshold"],

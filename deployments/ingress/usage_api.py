@@ -15,7 +15,7 @@ from mattehorn.access.tenant import Budget
 
 
 def router(service: Service, keys: KeysFile | None) -> APIRouter:
-    router = APIRouter(tags=["service"], responses=schemas.ERRORS)
+    router = APIRouter(tags=["service"], responses=schemas.errors(503))
 
     @router.get("/v1/usage")
     async def get_usage() -> dict[str, Any]:

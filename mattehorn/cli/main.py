@@ -24,6 +24,7 @@ from tqdm import tqdm
 from mattehorn.cli import evaluate as cli_evaluate
 from mattehorn.cli import jobs as cli_jobs
 from mattehorn.cli import keys as cli_keys
+from mattehorn.cli import migrate as cli_migrate
 from mattehorn.cli import queue as cli_queue
 from mattehorn.cli import recipes as cli_recipes
 from mattehorn.cli import watch as cli_watch
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     models.set_defaults(command=_models)
     cli_recipes.add_commands(commands)
     cli_evaluate.add_commands(commands)
+    cli_migrate.add_commands(commands)
     cli_queue.add_commands(commands)
     cli_jobs.add_commands(commands)
     cli_watch.add_commands(commands)

@@ -87,13 +87,18 @@ def render_sheet(comparison: Comparison, on_done: Callable[[], object] = lambda:
     for section in chosen:
         shown = "".join(cases[number] for number in section.numbers) or "<p>None: the two answer alike.</p>"
         body.append(f"<section><h2>{section.title}</h2><p>{section.note}</p>{shown}</section>")
+    return page(f"{a.label} and {b.label}", "".join(body))
+
+
+def page(title: str, body: str) -> str:
+    """One HTML file that fetches nothing and runs nothing; `body` is HTML."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'\">"
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(a.label)} and {escape(b.label)}</title><style>{STYLE}</style></head>"
-        f"<body><main>{''.join(body)}</main></body></html>\n"
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
+        f"<body><main>{body}</main></body></html>\n"
     )
 
 
@@ -137,13 +142,13 @@ def _case(comparison: Comparison, number: int) -> str:
     image, truth = read_pair(comparison.a.scored.pairs[number])
     mattes = [truth] + [predict_alpha(one.entrant.model, image).alpha for one in (comparison.a, comparison.b)]
     metric = ranking_metric(comparison)
-    above = _figure(image, "photo") + _figure(_grey(truth), "truth")
+    above = thumbnail(image, "photo") + thumbnail(_grey(truth), "truth")
     for who, one, photo, matte in zip("AB", (comparison.a, comparison.b), (a, b), mattes[1:], strict=True):
         mark = f"{TITLES[metric]} {figure(metric, getattr(photo.scores.whole, metric))}"
-        above += _figure(_grey(matte), f"{who}, {one.entrant.label}: {mark}")
-    green = _figure(_on_green(image, truth), "truth on green", "late")
+        above += thumbnail(_grey(matte), f"{who}, {one.entrant.label}: {mark}")
+    green = thumbnail(_on_green(image, truth), "truth on green", "late")
     for who, matte in zip("AB", mattes[1:], strict=True):
-        green += _figure(_on_green(image, matte), f"{who} on green")
+        green += thumbnail(_on_green(image, matte), f"{who} on green")
     return f"<article><h3>{escape(a.name)}</h3><div class=grid>{above}{_case_table(a, b)}{green}</div></article>"
 
 
@@ -186,7 +191,7 @@ def _grey(alpha: Alpha) -> Pixels:
     return np.asarray(np.rint(alpha * 255), np.uint8)
 
 
-def _figure(picture: Pixels, caption: str, place: str = "") -> str:
+def thumbnail(picture: Pixels, caption: str, place: str = "") -> str:
     """A JPEG thumbnail of uint8 [H, W] or [H, W, 3] with its caption; `place` is a class of the style sheet."""
     height, width = picture.shape[:2]
     scale = min(1.0, _THUMBNAIL_PX / max(height, width))

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import time
 import zipfile
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -21,11 +20,12 @@ from PIL import Image
 from mattehorn.ports import free_ports
 from mattehorn.store.open import open_store
 from tests.bulk_http import eventually
+from tests.ray.conftest import keys
 from tests.ray.load import photo, wait_for_sample
-from tests.ray.running import ROOT, Running, running
+from tests.ray.running import ROOT, Running
 from tests.s3.conftest import SetKeys, settings_for
 from tests.s3.swift import S3Server
-from tests.sites import ENDLESS, Site, site
+from tests.sites import Site
 from tests.system_parts import find_tool
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -33,33 +33,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 HUGE = 300 * 2**20
 BOUNDED_GROWTH = 400 * 2**20  # of all replicas together: far less than one 300 MB body held twice
 COFFEE = ROOT / "tests/photos/coffee.jpg"
-
-
-@pytest.fixture(scope="module")
-def shop() -> Iterator[Site]:
-    """A web site that the service may fetch pictures from."""
-    pages: dict[str, bytes | str] = {"to-a-file": "file:///etc/passwd", "endless": ENDLESS}
-    with site(photo(3), **pages) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, swift_s3: S3Server, shop: Site) -> Iterator[Running]:
-    """The fake model, and a packaged one as the stronger, over a results store in Swift."""
-    place = settings_for(swift_s3, prefix="interactive").model_dump(exclude_defaults=True)
-    pairs = [f"store.{name}={value}" for name, value in place.items()]
-    pairs += [
-        "model=fake",
-        "strong_model=mattehorn-slim",
-        "bulk.uploads_kept_s=0",
-    ]  # the latter so that a look at uploads comes every 10 s
-    pairs += [f'url_allow=["{shop.place}"]']
-    with running(tmp_path_factory.mktemp("service"), *pairs, environment=keys(swift_s3)) as started:
-        yield started
-
-
-def keys(server: S3Server) -> dict[str, str]:
-    return {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
 
 
 def rgba(png: bytes) -> np.ndarray:
