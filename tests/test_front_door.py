@@ -215,6 +215,17 @@ def test_rembgs_path_keeps_its_own_shape(door: Door, shop: dict[str, str]) -> No
     assert door.post("/api/remove", files=FILE, headers=shop).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/v1.0/removebg", "/v1.0/account", "/v1.0/nothing"])
+def test_remove_bgs_paths_answer_403_in_their_own_shape(door: Door, path: str) -> None:
+    method = "GET" if path.endswith("account") else "POST"
+    for headers in ({}, bearing("x"), door.key("shop", "jobs")):
+        answer = door.request(method, path, headers=headers)
+        assert (answer.status_code, list(answer.json())) == (403, ["errors"])
+        assert "www-authenticate" not in answer.headers
+    wrong = door.request(method, path, headers=bearing("x"))
+    assert wrong.content == b'{"errors":[{"title":"API Key invalid","code":"auth_failed"}]}'
+
+
 def test_a_contract_whose_answers_are_always_403_has_them_below_its_prefix() -> None:
     def own(error: MattehornError) -> JSONResponse:
         return errors.respond(error, {"errors": [{"title": error.code}]}, 403)

@@ -128,6 +128,8 @@ def test_bytes_of_one_tenant_are_bounded_below_the_services(door: Door) -> None:
     assert post(door, narrow).status_code == 200
     assert post(door, wide, large).status_code == 200
     error_of(post(door, wide, bytes(40 * 2**20)), 413, "body_too_large")
+    bg = door.post("/v1.0/removebg", files={"image_file": ("p.png", large)}, headers=narrow)
+    assert (bg.status_code, bg.json()["errors"][0]["code"]) == (400, "file_too_large")
     shim = door.post("/api/remove", files={"file": ("p.png", large)}, headers=narrow)
     assert (shim.status_code, list(shim.json())) == (413, ["detail"])
 

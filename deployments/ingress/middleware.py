@@ -12,13 +12,13 @@ import time
 import uuid
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.ingress.tenancy import own_limits
+from deployments.ingress.tenancy import own_bytes
 from mattehorn import telemetry
 from mattehorn.errors import BodyTooLarge, UploadTimeout
 from mattehorn.settings import Limits
@@ -138,12 +138,12 @@ class BodyLimitMiddleware:
         await self._app(scope, limited, send)
 
     def _bounds(self, scope: Scope) -> Bounds:
-        if scope["path"] in self._bodies:
-            return self._bodies[scope["path"]]
+        if (shim := self._bodies.get(scope["path"])) is not None:
+            return replace(shim, body_bytes=own_bytes(shim.body_bytes))
         own = self._forms.get(scope["path"])
         if own is not None and Headers(scope=scope).get("content-type", "").lower().startswith("multipart/form-data"):
             return own
-        return Bounds(own_limits(self._limits).body_bytes, self._limits.upload_s)
+        return Bounds(own_bytes(self._limits.body_bytes), self._limits.upload_s)
 
 
 def _allowed(headers: Headers, bounds: Bounds) -> int:

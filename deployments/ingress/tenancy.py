@@ -25,6 +25,12 @@ def load_own(store: Store, result_id: str) -> StoredResult:
     return stored
 
 
+def own_bytes(most: int) -> int:
+    """`most`, or what this request's tenant may send where that is less."""
+    own = TENANT.get().body_bytes
+    return most if own is None else min(most, own)
+
+
 def own_limits(limits: Limits) -> Limits:
     """The service's limits, narrowed by what this request's tenant may send; never widened."""
     tenant = TENANT.get()

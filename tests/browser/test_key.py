@@ -44,7 +44,7 @@ def test_the_page_asks_for_a_key_and_keeps_it_for_its_tab(
     open_page: OpenPage, photo: Path, keys: dict[str, str]
 ) -> None:
     page = open_page()
-    page.watch.refusals = 2  # type: ignore[attr-defined]
+    page.watch.refusals = 4  # type: ignore[attr-defined]  # two photos, and the recipes before each key that works
     pick(page, photo)
     expect(page.get_by_role("alert")).to_contain_text("This service needs an API key")
     expect(page.locator("#retry")).to_be_hidden()
@@ -53,6 +53,7 @@ def test_the_page_asks_for_a_key_and_keeps_it_for_its_tab(
     enter(page, f" {keys['matte']} ")
     assert_cut_out(page)
     expect(page.locator("#failure")).to_be_hidden()
+    expect(page.locator("#recipes")).to_be_visible()
     assert page.evaluate("localStorage.length + document.cookie.length") == 0
     page.reload()
     pick(page, photo)
@@ -63,7 +64,7 @@ def test_a_key_for_other_work_is_told_in_the_visitors_language(
     open_page: OpenPage, photo: Path, keys: dict[str, str]
 ) -> None:
     page = open_page(locale="zh-CN")
-    page.watch.refusals = 2  # type: ignore[attr-defined]
+    page.watch.refusals = 3  # type: ignore[attr-defined]
     pick(page, photo)
     expect(page.get_by_role("alert")).to_contain_text("此服务需要 API 密钥")
     page.get_by_label("API 密钥").fill(keys["jobs"])

@@ -43,7 +43,10 @@ part("views").addEventListener("change", () => {
 });
 part("zoom").addEventListener("click", () => zoom(part("zoom").getAttribute("aria-pressed") !== "true"));
 part("retry").addEventListener("click", () => refresh(0));
-bindKeyForm(part("key-form"), () => refresh(0));
+bindKeyForm(part("key-form"), () => {
+  options.fill();
+  refresh(0);
+});
 part("hint-close").addEventListener("click", hideHint);
 part("download").addEventListener("click", download);
 say(part("paste-keys"), "start.or", { keys: navigator.platform.startsWith("Mac") ? "⌘V" : "Ctrl+V" });

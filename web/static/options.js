@@ -22,7 +22,7 @@ export class OptionsForm {
     this.#changed = changed;
     this.#thumb = new Picture(form.querySelector("#background-thumb"));
     this.#recipes = new RecipePicker(form.querySelector("#recipes"));
-    this.#recipes.fill();
+    this.fill();
     form.addEventListener("submit", (event) => event.preventDefault());
     for (const range of form.querySelectorAll("input[type=range]")) this.#sliders.push(withNumber(range));
     this.#buildColours();
@@ -31,6 +31,11 @@ export class OptionsForm {
     form.addEventListener("input", () => this.#update());
     form.addEventListener("reset", () => setTimeout(() => this.#afterReset())); // the event comes before the reset
     this.#arrange();
+  }
+
+  /** Asks for the recipes; again, where the service told none without a key. */
+  fill() {
+    this.#recipes.fill();
   }
 
   /** What to ask for: {fields, background, key}; equal keys mean equal answers for one photo. */

@@ -1,5 +1,6 @@
 // The service's recipes: a choice of them, what the chosen one is for and what it sets. Knows no other option.
 import { say } from "./i18n.js";
+import { keyHeaders } from "./key.js";
 
 const NO_PICTURE = "zip"; // a recipe whose result this page cannot show is not offered
 
@@ -16,6 +17,7 @@ export class RecipePicker {
 
   /** Asks the service and fills the select. */
   async fill() {
+    if (this.#recipes.size) return; // asked again, once there is a key
     const found = await recipes();
     for (const recipe of found.filter(({ options }) => options.output !== NO_PICTURE)) {
       this.#recipes.set(recipe.id, recipe);
@@ -44,7 +46,7 @@ export class RecipePicker {
 
 async function recipes() {
   try {
-    const response = await fetch("/v1/recipes", { cache: "no-store" });
+    const response = await fetch("/v1/recipes", { cache: "no-store", headers: keyHeaders() });
     return response.ok ? (await response.json()).recipes : [];
   } catch {
     return []; // no answer: the page works without

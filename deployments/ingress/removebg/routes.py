@@ -21,7 +21,7 @@ from deployments.ingress.removebg.errors import JSON, ImproveDisabled, carvekit_
 from deployments.ingress.removebg.parameters import PHOTO, URL, Sent, pictures, read, require_size
 from deployments.ingress.removebg.translate import PARAMETERS, translate
 from deployments.ingress.sources import Sources, with_fetch
-from deployments.ingress.tenancy import TENANT
+from deployments.ingress.tenancy import TENANT, own_limits
 from deployments.ingress.work import Work
 from mattehorn import telemetry
 from mattehorn.access.tenant import Budget
@@ -55,15 +55,16 @@ def router(service: Service, sources: Sources, work: Work) -> APIRouter:
     async def cut_out(request: Request, form_size: str) -> Response:
         started = time.perf_counter()
         as_json = parse_accept(request.headers.get("accept")).wants_json
+        own = own_limits(limits)
         with service.admission.admit(MAX_WAIT_S):
-            sent = await read(request, limits)
+            sent = await read(request, own)
             deadline = time.time() + min(settings.removebg.work_s, settings.limits.work_s)
-            body = pictures(sent, limits)
+            body = pictures(sent, own)
             wish = translate(sent, form_size if sent.is_form else "preview")
             telemetry.add(telemetry.IGNORED_FIELDS, len(sent.names - PARAMETERS), route=request.url.path)
             if wish.ignores_background:
                 body = replace(body, background=None, background_url=None)
-            body = await _filled(sources, body, deadline, limits)
+            body = await _filled(sources, body, deadline, own)
             job = replace(job_for(body, wish.options, deadline), rendition=wish.rendition)
             served = with_fetch(await work.cut_out(job, _budget(settings)), body.fetch_ms)
         return answer(served, wish, job.name, observe_total(started), as_json=as_json)
