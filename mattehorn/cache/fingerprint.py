@@ -14,7 +14,7 @@ from typing import Any
 from mattehorn.colour import parse_colour, parse_gradient
 from mattehorn.layout.options import LAYOUT_FIELDS
 from mattehorn.options import Options
-from mattehorn.recipe.result_keys import model_digest
+from mattehorn.recipe.result_keys import service_digest
 from mattehorn.settings import Settings
 
 _ONLY_STORED = ("name", "sku", "store_alpha", "store_source")  # seen in what is kept, not in the answer
@@ -37,10 +37,9 @@ class Question:
 
 def maker(settings: Settings) -> str:
     """Who answers: the models' processing and weights, this package, and the limits that photos are read within (an ICC
-    profile may be too large for them). Raises as result_keys.model_digest does."""
-    names = (settings.model, settings.strong_model)
-    models = [model_digest(name, settings.model_dir) if name else "" for name in names]
-    return _digest(*models, version("mattehorn"), settings.limits.model_dump_json())
+    profile may be too large for them). Raises as result_keys.service_digest does."""
+    models = service_digest(settings.model, settings.strong_model, settings.model_dir)
+    return _digest(models, version("mattehorn"), settings.limits.model_dump_json())
 
 
 def fingerprint(question: Question, maker: str) -> str:

@@ -69,7 +69,9 @@ def test_a_recipe_is_described_sent_alone_and_can_be_left_again(
     wait_done(page)
     assert service.jobs[-1].recipe == find_recipe("minimal@2").tag
     expect(page.locator("#recipe-about")).to_have_text(find_recipe("minimal@2").description)
-    expect(page.locator("#recipe-sets")).to_contain_text("background_color #f2f2f0, output_size 1600x2000")
+    expect(page.locator("#recipe-sets")).to_contain_text(
+        "background_color #f2f2f0, alpha_threshold 70, output_size 1600x2000"
+    )
     expect(page.get_by_role("slider", name="Move inward (px)")).to_be_disabled()
     page.get_by_role("button", name="中文").click()
     expect(page.locator("#recipe-sets")).to_contain_text("设定")

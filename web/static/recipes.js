@@ -18,8 +18,9 @@ export class RecipePicker {
   /** Asks the service and fills the select. */
   async fill() {
     if (this.#recipes.size) return; // asked again, once there is a key
-    const found = await recipes();
-    for (const recipe of found.filter(({ options }) => options.output !== NO_PICTURE)) {
+    const found = (await recipes()).filter(({ options }) => options.output !== NO_PICTURE);
+    const newest = new Map(found.map((recipe) => [recipe.name, recipe])); // later versions come later
+    for (const recipe of newest.values()) {
       this.#recipes.set(recipe.id, recipe);
       this.#select.append(new Option(recipe.id, recipe.id));
     }
