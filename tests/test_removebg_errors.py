@@ -221,10 +221,10 @@ def test_an_error_that_this_contract_does_not_know_is_still_one_of_its_codes() -
 
 
 def test_shapes_go_by_path_and_by_the_longest_folder() -> None:
-    assert shape_of("/v1.0/anything", SHAPES) is error_response
-    assert shape_of("/api/removebg", SHAPES) is carvekit_error
-    assert shape_of("/v1/mattes", SHAPES) not in (error_response, carvekit_error)
-    assert shape_of("/v1.0", SHAPES) is not error_response
+    assert shape_of(SHAPES, "/v1.0/anything") is error_response
+    assert shape_of(SHAPES, "/api/removebg") is carvekit_error
+    assert shape_of(SHAPES, "/v1/mattes") not in (error_response, carvekit_error)
+    assert shape_of(SHAPES, "/v1.0") is not error_response
 
 
 TEXTS = st.one_of(
