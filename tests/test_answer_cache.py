@@ -139,7 +139,7 @@ def test_an_answer_of_a_model_that_is_not_ours_is_not_kept(tmp_path: Path) -> No
     async def story() -> None:
         pool = Pool(tmp_path)
         replica = Replica(pool)
-        pool.matting.model.card = dataclasses.replace(pool.matting.model.card, version="0")
+        pool.matting.name = "fake@0"
         assert (await replica.cut_out()).answer.result.model == "fake@0"
         await replica.settled()
         assert list(pool.store.list(CACHE)) == []

@@ -138,6 +138,7 @@ def test_openapi_describes_every_route_of_the_contract(client: Client) -> None:
     paths = set(client.get("/openapi.json").json()["paths"])
     assert paths == {
         "/v1/mattes",
+        "/v1/usage",
         "/v1/results/{result_id}",
         "/v1/results/{result_id}/image",
         "/v1/results/{result_id}/alpha",
@@ -157,7 +158,6 @@ def test_openapi_describes_every_route_of_the_contract(client: Client) -> None:
         "/v1/jobs/{job_id}/manifest.jsonl",
         "/v1/jobs/{job_id}/results.zip",
         "/v1/events/s3",
-        "/v1/usage",
         "/v1.0/removebg",
         "/v1.0/account",
         "/v1.0/improve",

@@ -22,6 +22,7 @@ from deployments.compose.permits import Permits
 from mattehorn import telemetry
 from mattehorn.errors import MattehornError, Overloaded, UnknownModel
 from mattehorn.options import Options
+from mattehorn.recipe.gate import Gate, Wish
 from mattehorn.settings import Settings
 from tests.service import InProcessService, Method, encoded, photo
 from tests.test_batcher import settle
@@ -251,9 +252,9 @@ def test_a_photo_goes_to_compose_in_the_bulk_lane_with_its_own_deadline(tmp_path
 
     async def check() -> None:
         bulk = replica(tmp_path, compose, bulk={"photo_s": 200})
-        assert await bulk.cut_out(b"photo", Options()) is result
+        assert await bulk.cut_out(b"photo", Wish(Options(), Gate(), "mine@1;0")) is result
         (job,) = compose.jobs
-        assert (job.photo, job.lane) == (b"photo", "bulk")
+        assert (job.photo, job.lane, job.wish) == (b"photo", "bulk", Wish(Options(), Gate(), "mine@1;0"))
         assert job.deadline > time.time() + 100
         await bulk.__del__()
 
@@ -265,9 +266,9 @@ def test_a_full_compose_pool_is_overloaded_and_another_model_unknown(tmp_path: P
     async def check() -> None:
         bulk = replica(tmp_path, FakeCompose(Full()))
         with pytest.raises(Overloaded):
-            await bulk.cut_out(b"photo", Options())
+            await bulk.cut_out(b"photo", Wish(Options()))
         with pytest.raises(UnknownModel):
-            await bulk.cut_out(b"photo", Options(model="another"))
+            await bulk.cut_out(b"photo", Wish(Options(model="another")))
         await bulk.__del__()
 
     asyncio.run(check())

@@ -21,6 +21,7 @@ from mattehorn.cache.idempotency import is_kept
 from mattehorn.cache.kept import IDEMPOTENCY
 from mattehorn.errors import FetchFailed, Overloaded, Unavailable
 from mattehorn.options import Options
+from mattehorn.recipe.gate import Wish
 from tests.api_client import EMPTY, JSON, PHOTO, Client, error_of, post
 from tests.cache_bench import AwayStore, AwayTally, Pool, until
 from tests.service import encoded, photo
@@ -105,7 +106,7 @@ def test_another_tenants_key_is_another_key(client: Client) -> None:
             return Response(tenant)
 
         TENANT.set(dataclasses.replace(ANONYMOUS, name=tenant))
-        response = await once.once("key", Body(PHOTO), Options(), answer)
+        response = await once.once("key", Body(PHOTO), Wish(Options()), answer)
         assert response.body == tenant.encode()
         return response.headers.get("idempotency-replayed")
 

@@ -98,7 +98,7 @@ def test_a_hostile_file_name_stays_in_the_jobs_folder(site: Site, name: str) -> 
         ([RECIPE, part("files", b"", "a.jpg")], 400, "missing_image"),
         ([RECIPE, part("files", b"text")], 400, "invalid_body"),
         ([part("files", b"x", "a.jpg")], 422, "invalid_option"),
-        ([part("recipe", b"no-such"), part("files", b"x", "a.jpg")], 422, "invalid_option"),
+        ([part("recipe", b"no-such"), part("files", b"x", "a.jpg")], 422, "unknown_recipe"),
         ([RECIPE, RECIPE, part("files", b"x", "a.jpg")], 422, "invalid_option"),
         ([RECIPE, part("files", b"x", "a.jpg"), part("shiny", b"1")], 422, "unknown_option"),
         ([RECIPE, part("files", b"x", "a.jpg"), part("other", b"1", "b.jpg")], 422, "invalid_option"),

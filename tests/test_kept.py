@@ -235,6 +235,8 @@ def test_a_very_large_answer_is_not_kept(kept: Kept, store: LocalStore, monkeypa
 ASKED = Question("shop", b"photo", Options(), "cup")
 EACH_OPTION = {
     "model": "fake",
+    "tier": "best",
+    "check_stability": True,
     "subject": "person",
     "roi": "0% 0% 50% 50%",
     "output": "alpha",

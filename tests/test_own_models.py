@@ -16,7 +16,7 @@ import torch
 
 from deployments.calls import Readiness
 from deployments.ingress.jobs import require_model
-from deployments.ingress.schemas import model_entry
+from deployments.ingress.schemas import model_entries
 from mattehorn.errors import ModelError, UnknownModel
 from mattehorn.models.networks import build_network
 from mattehorn.models.registry import find_weights, load_model
@@ -85,7 +85,7 @@ def test_a_card_beside_own_weights_makes_its_name_loadable(name: str, weights: b
 def test_an_own_model_is_what_the_api_shows_and_takes(weights: bytes, tmp_path: Path) -> None:
     own_model(tmp_path, weights, changes={"licence": "own photos"})
     settings = Settings(model="my-model", model_dir=str(tmp_path))
-    entry = model_entry(settings, Readiness(ready=False))
+    (entry,) = model_entries(settings, Readiness(ready=False))
     assert (entry["name"], entry["state"], entry["licence"]) == ("my-model", "loading", "own photos")
     require_model("my-model@3", settings)
     with pytest.raises(UnknownModel, match="this service runs my-model@3"):

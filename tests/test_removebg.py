@@ -273,7 +273,8 @@ def test_a_crop_without_a_margin_is_all_subject_and_so_a_jpg(client: Client) -> 
 def test_margins_that_make_too_large_a_picture_are_named(tmp_path: Path) -> None:
     with Client(InProcessService(tmp_path, limits={"pixels": 4000})) as client:
         response = client.post(REMOVE, **upload(PHOTO, crop="true", crop_margin="500px"))
-        error_of(response, 400, "invalid_crop_margin")
+        detail = error_of(response, 400, "invalid_crop_margin")["detail"]
+        assert detail.endswith("4000 pixels in all.")
 
 
 def test_a_region_leaves_the_rest_transparent(client: Client) -> None:

@@ -73,7 +73,12 @@ class Work:
         if job.background is not None:
             read_header(job.background, limits)
         cost = megapixel_images(header.width, header.height)
-        standing = await self._service.tally.charge(tenant.name, cost, allowed)
+        try:
+            standing = await self._service.tally.charge(tenant.name, cost, allowed)
+        except MattehornError:
+            if not allowed.unlimited:
+                raise
+            return Served(await self._service.cut_out(job))  # where nothing is limited, no count is worth a request
         if standing is not None and standing.refused:
             raise refusal(standing, cost)
         try:

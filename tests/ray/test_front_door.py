@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -19,10 +20,11 @@ from tests.ray.running import Running, running
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 BUDGET, ASKED = 7, 20
+_widths = count(160)
 
 
 def post(service: Running, key: str) -> int:
-    files = {"file": ("p.jpg", photo(3))}
+    files = {"file": ("p.jpg", photo(3, width=next(_widths)))}  # none twice: an answer that is kept costs nothing
     # a connection each, so that both replicas are asked
     return httpx.post(f"{service.url}/v1/mattes", files=files, headers=bearing(key), timeout=60).status_code
 
@@ -48,6 +50,7 @@ def test_keys_and_budgets_hold_across_replicas_and_a_month_across_a_restart(tmp_
         assert eventually(lambda: [post(service, added) for _ in range(4)] == [401] * 4)
         assert post(service, key) == 429
         assert httpx.get(f"{service.url}/metrics", timeout=30).status_code == 401
+        assert httpx.get(f"{service.url}/v1/models", params={"api_key": key}, timeout=30).status_code == 401
         assert httpx.get(f"{service.url}/", timeout=30).status_code == 200
     assert not any(secret in (tmp_path / "service.log").read_text("utf-8") for secret in (key[12:], added[12:]))
 

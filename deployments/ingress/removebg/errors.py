@@ -79,6 +79,7 @@ _CODES = {
 }
 _LAID_OUT = ("margin", "padding", "output_size")  # what the layout calls a crop that leaves its bounds
 _BACKGROUND_URL = "background_url"  # what the fetcher calls bg_image_url
+_NATIVE_ADVICE = "output_size"  # a way out that this contract does not have
 # Details that say more than the title, in words that fit this contract; a key's error has none, byte for byte
 _TELLING = {
     *(code for code in TABLE if code.startswith(("invalid_", "failed_", "roi_"))),
@@ -160,4 +161,8 @@ def _detail(error: MattehornError, code: str) -> str | None:
         return f"File exceeds limit of {most // 2**20}MB" if most else error.message
     if code == "invalid_file_type" and error.data.get("sniffed"):
         return f"Expected jpg/png, received {error.data['sniffed']}"
-    return error.message.replace(_BACKGROUND_URL, "bg_image_url") if code in _TELLING else None
+    if code not in _TELLING:
+        return None
+    advised = _NATIVE_ADVICE in error.message  # the first sentence says what is wrong
+    message = error.message.partition(". ")[0] + "." if advised else error.message
+    return message.replace(_BACKGROUND_URL, "bg_image_url")
