@@ -61,17 +61,20 @@ def known_ids(url: str) -> list[str]:
     return [stored.headers["x-mattehorn-result-id"], path.rpartition("/")[2]]
 
 
-def check(url: str, folder: Path, examples: int, phases: str = "examples,coverage,fuzzing", *more: str) -> None:
+def check(
+    url: str, folder: Path, examples: int, phases: str = "examples,coverage,fuzzing", known: list[str] | None = None
+) -> None:
     """Fails with schemathesis's own words when an answer of the service at `url` is not as its document says.
 
-    `examples` made-up requests per operation are asked, the same in every run.
+    `examples` made-up requests per operation are asked, the same in every run; among their ids are `known`, by default
+    those of known_ids.
     """
     config = folder / "schemathesis.toml"
-    config.write_text(CONFIG.format(known=json.dumps(known_ids(url))), "utf-8")
+    config.write_text(CONFIG.format(known=json.dumps(known or known_ids(url))), "utf-8")
     command = [str(Path(sys.executable).parent / "schemathesis"), "--config-file", str(config), "--no-color", "run"]
     command += [f"{url}/openapi.json", "--checks", ",".join(CHECKS), "--phases", phases, "--workers", "2"]
     command += ["--max-examples", str(examples), "--generation-deterministic"]
-    command += ["--seed", "1", "--no-shrink", "--request-timeout", "60", "--warnings", "off", *more]
+    command += ["--seed", "1", "--no-shrink", "--request-timeout", "60", "--warnings", "off"]
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         command, cwd=folder, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=RUN_S

@@ -3,7 +3,7 @@
 The other codes need a state that the tests of their own make: keys (`missing_key`, `invalid_key`), budgets
 (`rate_limited`, `quota_exceeded`), a full or broken service (`overloaded`, `model_loading`, `unavailable`,
 `deadline_exceeded`, `internal`, `upload_timeout`), a held licence (`model_not_allowed`), a job or request that is still
-at work (`job_running`, `idempotency_in_progress`, `idempotency_key_reused`), recipes (`unknown_recipe`).
+at work (`job_running`, `idempotency_in_progress`, `idempotency_key_reused`).
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ TABLE = [
     Row(422, "unknown_option", request=_form(shiny="1")),
     Row(422, "conflicting_options", request=_form(format="jpg")),
     Row(422, "unknown_model", request=_form(model="u2net")),
+    Row(422, "unknown_recipe", request=_form(recipe="none-such")),
     Row(422, "corrupt_image", request=_form(PHOTO[: len(PHOTO) // 2])),
     Row(422, "no_foreground", request=_form(EMPTY)),
     Row(422, "fetch_failed", request={"json": {"image_url": "SHOP/gone"}}),
@@ -72,7 +73,7 @@ TABLE = [
 ELSEWHERE = frozenset(
     {
         *("missing_key", "invalid_key", "rate_limited", "quota_exceeded", "overloaded", "model_loading", "unavailable"),
-        *("deadline_exceeded", "internal", "upload_timeout", "model_not_allowed", "job_running", "unknown_recipe"),
+        *("deadline_exceeded", "internal", "upload_timeout", "model_not_allowed", "job_running"),
         *("idempotency_in_progress", "idempotency_key_reused"),
     }
 )

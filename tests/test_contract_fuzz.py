@@ -40,7 +40,7 @@ TEXTS += [
 LOOSE = st.one_of(st.sampled_from(TEXTS), st.text(max_size=20))
 VALUES = st.one_of(LOOSE, st.none(), st.booleans(), st.integers(), st.floats(), st.lists(LOOSE, max_size=2))
 ACCEPTS = st.sampled_from(["*/*", "application/json", "image/png", "application/json, text/plain, */*", "text/html"])
-OPTIONS = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+OPTIONS = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")

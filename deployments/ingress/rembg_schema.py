@@ -29,6 +29,8 @@ _DETAIL = {
 }
 _STATUSES = {
     400: "a picture or a body that cannot be read, or a URL that is not fetched",
+    401: "no API key, or one that is not known (where the operator has set keys)",
+    403: "the API key lacks the scope that this needs",
     408: "the upload took too long",
     413: "too many bytes or pixels",
     415: "a type that is not a picture we read",

@@ -50,13 +50,16 @@ def _check(parsed: argparse.Namespace) -> int:
     ours = endpoint(parsed.ours, _key(parsed.ours_key_file), parsed.size)
     theirs = endpoint(parsed.theirs, _key(parsed.theirs_key_file), parsed.size)
     photos = _photos(parsed.photos)
-    waiting = lambda seconds: tqdm.write(f"429: waiting {seconds:.0f} s, as the service asks", file=sys.stderr)  # noqa: E731
-    pairs = list(tqdm(compare(photos, ours, theirs, waiting), total=len(photos), unit="photo", disable=None))
+    pairs = list(tqdm(compare(photos, ours, theirs, _waiting), total=len(photos), unit="photo", disable=None))
     parsed.html.write_text(render_sheet(pairs, ours, theirs), "utf-8")
     for pair in pairs:
         print(_line(pair))
     print(f"The page: {parsed.html}")
     return int(any(pair.difference is None for pair in pairs))
+
+
+def _waiting(seconds: float) -> None:
+    tqdm.write(f"429: waiting {seconds:.0f} s, as the service asks", file=sys.stderr)
 
 
 def _key(file: Path | None) -> str | None:

@@ -50,17 +50,21 @@ def compare(
     """Both services' answers to each photo in turn, one request at a time."""
     with httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client:
         for photo in photos:
-            replies: list[Reply | str] = []
-            for to in (ours, theirs):
-                try:
-                    replies.append(cut_out(client, to, photo.name, photo.read_bytes(), waiting))
-                except MattehornError as error:
-                    replies.append(error.message)
-                except OSError as error:
-                    replies.append(f"the photo cannot be read: {error.strerror}.")
-            first, second = replies
-            both = isinstance(first, Reply) and isinstance(second, Reply)
-            yield Pair(photo, first, second, difference(first.rgba, second.rgba) if both else None)  # type: ignore[union-attr]
+            first, second = (_reply(client, to, photo, waiting) for to in (ours, theirs))
+            found = None
+            if isinstance(first, Reply) and isinstance(second, Reply):
+                found = difference(first.rgba, second.rgba)
+            yield Pair(photo, first, second, found)
+
+
+def _reply(client: httpx.Client, to: Endpoint, photo: Path, waiting: Callable[[float], None]) -> Reply | str:
+    """What the service gave, or why it gave nothing."""
+    try:
+        return cut_out(client, to, photo.name, photo.read_bytes(), waiting)
+    except MattehornError as error:
+        return error.message
+    except OSError as error:
+        return f"the photo cannot be read: {error.strerror}."
 
 
 def difference(ours: Rgba, theirs: Rgba) -> Difference:
