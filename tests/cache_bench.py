@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from deployments.calls import Answer, Job
+from deployments.ingress.served import Served
 from deployments.ingress.tenancy import TENANT
-from deployments.ingress.work import Served, Work
+from deployments.ingress.work import Work
 from mattehorn.access.tenant import Budget, Tenant
 from mattehorn.errors import StoreUnavailable, Unavailable
 from mattehorn.options import Options

@@ -8,14 +8,7 @@ import pytest
 
 from deployments.ingress.admission import Admission
 from mattehorn.errors import Overloaded
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 def filled(admission: Admission, count: int) -> ExitStack:
@@ -34,7 +27,7 @@ def finish_at_pace(admission: Admission, clock: Clock, count: int, seconds_each:
 
 
 def test_pictures_up_to_the_limit_are_let_in_and_the_next_is_refused() -> None:
-    admission = Admission(3, 30, Clock())
+    admission = Admission(3, 30, Clock(1000.0))
     with filled(admission, 3):
         assert admission.in_flight == 3
         with pytest.raises(Overloaded) as caught, admission.admit():
@@ -45,7 +38,7 @@ def test_pictures_up_to_the_limit_are_let_in_and_the_next_is_refused() -> None:
 
 
 def test_a_place_is_given_back_after_an_error() -> None:
-    admission = Admission(1, 30, Clock())
+    admission = Admission(1, 30, Clock(1000.0))
     with pytest.raises(KeyError), admission.admit():
         raise KeyError("x")
     with admission.admit():
@@ -53,7 +46,7 @@ def test_a_place_is_given_back_after_an_error() -> None:
 
 
 def test_a_refused_picture_takes_no_place() -> None:
-    admission = Admission(1, 30, Clock())
+    admission = Admission(1, 30, Clock(1000.0))
     with filled(admission, 1):
         for _ in range(5):
             with pytest.raises(Overloaded), admission.admit():
@@ -62,11 +55,11 @@ def test_a_refused_picture_takes_no_place() -> None:
 
 
 def test_a_new_service_expects_no_wait() -> None:
-    assert Admission(3, 30, Clock()).expected_wait_s() == 0
+    assert Admission(3, 30, Clock(1000.0)).expected_wait_s() == 0
 
 
 def test_the_expected_wait_is_those_before_it_times_the_recent_pace() -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     admission = Admission(100, 30, clock)
     with filled(admission, 9):
         finish_at_pace(admission, clock, 10, seconds_each=2.0)
@@ -74,7 +67,7 @@ def test_the_expected_wait_is_those_before_it_times_the_recent_pace() -> None:
 
 
 def test_a_picture_that_would_wait_too_long_is_refused_with_a_truthful_retry_after() -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     admission = Admission(100, 10, clock)
     with filled(admission, 4):
         finish_at_pace(admission, clock, 10, seconds_each=2.0)
@@ -87,7 +80,7 @@ def test_a_picture_that_would_wait_too_long_is_refused_with_a_truthful_retry_aft
 
 
 def test_an_old_pace_says_nothing_of_today() -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     admission = Admission(100, 1000, clock)
     with filled(admission, 20):
         finish_at_pace(admission, clock, 10, seconds_each=2.0)
@@ -97,7 +90,7 @@ def test_an_old_pace_says_nothing_of_today() -> None:
 
 
 def test_a_few_completions_are_no_pace_yet() -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     admission = Admission(100, 10, clock)
     with filled(admission, 20):
         finish_at_pace(admission, clock, 7, seconds_each=2.0)
@@ -107,7 +100,7 @@ def test_a_few_completions_are_no_pace_yet() -> None:
 
 
 def test_one_long_gap_such_as_a_replicas_restart_is_not_the_pace() -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     admission = Admission(100, 1000, clock)
     with filled(admission, 10):
         finish_at_pace(admission, clock, 10, seconds_each=0.5)
@@ -118,7 +111,7 @@ def test_one_long_gap_such_as_a_replicas_restart_is_not_the_pace() -> None:
 
 def test_quiet_times_are_not_taken_for_slowness() -> None:
     """One photo every 12 s, each done in a second: a burst of ten must not be told that the service is slow."""
-    clock = Clock()
+    clock = Clock(1000.0)
     admission = Admission(40, 30, clock)
     for _ in range(3):
         with admission.admit():

@@ -7,14 +7,7 @@ import asyncio
 import pytest
 
 from mattehorn.cache.claims import Claims
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 @pytest.fixture

@@ -21,22 +21,15 @@ from mattehorn.pipeline import Result
 from mattehorn.quality import Quality
 from mattehorn.settings import Settings
 from mattehorn.store.open import LocalStore
+from tests.clock import Clock
 
 NAME, OTHER = "ab" * 32, "cd" * 32
 BLOBS = st.lists(st.binary(max_size=200), max_size=4)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_800_000_000.0)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from mattehorn.errors import EventError, Unavailable
 from mattehorn.events.pubsub import KEYS_FRESH_S, KEYS_MOST_S, KEYS_PAUSE_S, TOKEN_CHARS, PushVerifier, is_token
 from mattehorn.settings import EventSettings
+from tests.clock import Clock
 from tests.google_keys import ACCOUNT, AUDIENCE, KEY, OTHER_KEY, Google, google, key_set, token
 
 
@@ -25,16 +26,8 @@ def server() -> Iterator[Google]:
         yield state
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def verifier(server: Google, clock: Clock | None = None, accounts: tuple[str, ...] = (ACCOUNT,)) -> PushVerifier:
-    return PushVerifier(AUDIENCE, accounts, server.url, clock=clock or Clock())
+    return PushVerifier(AUDIENCE, accounts, server.url, clock=clock or Clock(1000.0))
 
 
 # ---- what passes
@@ -132,7 +125,7 @@ def test_a_token_without_a_key_id_is_refused_unfetched(server: Google) -> None:
 
 
 def test_a_new_key_is_fetched_when_a_token_names_it(server: Google) -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     push = verifier(server, clock)
     push.verify(token())
     server.body = key_set(one=KEY, two=OTHER_KEY)
@@ -142,7 +135,7 @@ def test_a_new_key_is_fetched_when_a_token_names_it(server: Google) -> None:
 
 
 def test_made_up_key_ids_ask_google_once_in_a_pause(server: Google) -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     push = verifier(server, clock)
     for number in range(20):
         with pytest.raises(EventError, match="not Google's"):
@@ -155,7 +148,7 @@ def test_made_up_key_ids_ask_google_once_in_a_pause(server: Google) -> None:
 
 
 def test_a_withdrawn_key_is_forgotten_once_the_keys_are_old(server: Google) -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     push = verifier(server, clock)
     push.verify(token())
     server.body = key_set(two=OTHER_KEY)
@@ -167,7 +160,7 @@ def test_a_withdrawn_key_is_forgotten_once_the_keys_are_old(server: Google) -> N
 @pytest.mark.parametrize(("status", "body"), [(503, b""), (404, b""), (200, b"<html>"), (200, b"[]"), (200, b"{}")])
 def test_keys_that_cannot_be_had_are_an_outage_and_not_a_refusal(server: Google, status: int, body: bytes) -> None:
     server.status, server.body = status, body
-    clock = Clock()
+    clock = Clock(1000.0)
     push = verifier(server, clock)
     for _ in range(3):
         with pytest.raises(Unavailable) as caught:
@@ -180,7 +173,7 @@ def test_keys_that_cannot_be_had_are_an_outage_and_not_a_refusal(server: Google,
 
 
 def test_known_keys_serve_on_while_google_is_away_but_not_for_ever(server: Google) -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     push = verifier(server, clock)
     push.verify(token())
     server.status = 503

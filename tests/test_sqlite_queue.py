@@ -19,24 +19,15 @@ from mattehorn.errors import QueueUnavailable
 from mattehorn.queue import sqlite_file
 from mattehorn.queue.interface import LEASES_MOST, Depth
 from mattehorn.queue.sqlite import SqliteQueue
+from tests.clock import Clock
 from tests.queue_workers import BATCH
 
 ROOT = Path(__file__).parent.parent
 
 
-class Clock:
-    """Seconds that only move when told."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_000_000.0)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from mattehorn.pipeline import NO_MODEL
 
 if TYPE_CHECKING:
     from deployments.ingress.jobs import Service
-    from deployments.ingress.work import Served
+    from deployments.ingress.served import Served
 
 log = logging.getLogger("ray.serve")
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from fastapi import Response
 from fastapi.responses import JSONResponse
 
 from deployments.ingress.middleware import REQUEST_ID
-from deployments.ingress.work import Served
+from deployments.ingress.served import Served
 from mattehorn.access.budgets import Standing
 
 

@@ -15,9 +15,9 @@ from starlette.concurrency import run_in_threadpool
 from deployments.ingress.bodies import Body
 from deployments.ingress.jobs import Service
 from deployments.ingress.middleware import REQUEST_ID
+from deployments.ingress.served import Served
 from deployments.ingress.streams import Slots
 from deployments.ingress.tenancy import load_own, own_limits
-from deployments.ingress.work import Served
 from mattehorn.errors import UrlNotAllowed
 from mattehorn.fetch.fetch import Fetched
 from mattehorn.store.results import load_source

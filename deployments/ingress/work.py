@@ -7,12 +7,12 @@ What it is not: it knows no contract's fields and no error's shape. One per ingr
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 from deployments.calls import Answer, Job
 from deployments.ingress.answer_cache import AnswerCache
 from deployments.ingress.jobs import Service
+from deployments.ingress.served import Served
 from deployments.ingress.tenancy import TENANT, own_limits
 from mattehorn.access.budgets import Standing, megapixel_images
 from mattehorn.access.tenant import ANONYMOUS, Budget, Tenant
@@ -21,15 +21,6 @@ from mattehorn.cache.fingerprint import Question
 from mattehorn.cache.kept import CACHE, Kept
 from mattehorn.errors import ImageTooLarge, MattehornError, QuotaExceeded, RateLimited
 from mattehorn.image.decode import read_header
-
-
-@dataclass(frozen=True)
-class Served:
-    """An answer and how it came about. `cache` is None where no cache was asked; `standing` where nothing limits."""
-
-    answer: Answer
-    cache: Literal["hit", "miss"] | None = None
-    standing: Standing | None = None
 
 
 class Work:

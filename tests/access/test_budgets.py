@@ -18,17 +18,10 @@ from mattehorn.access.tenant import Budget
 from mattehorn.access.usage import read_month, write_month
 from mattehorn.errors import StoreUnavailable
 from mattehorn.store.local import LocalStore
+from tests.clock import Clock
 
 START = datetime(2026, 11, 28, 9, 30, 0, 250_000, tzinfo=UTC).timestamp()
 DECEMBER = datetime(2026, 12, 1, tzinfo=UTC).timestamp()
-
-
-class Clock:
-    def __init__(self, now: float = START) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def at(now: float = START) -> tuple[Budgets, Clock]:

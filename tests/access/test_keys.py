@@ -21,6 +21,7 @@ from mattehorn.access.keys_file import KeysFile, edit_keys, read_keys
 from mattehorn.access.tenant import Budget
 from mattehorn.cli.main import main
 from mattehorn.errors import OptionError
+from tests.clock import Clock
 
 NOW = datetime(2026, 11, 28, 9, 30, tzinfo=UTC)
 
@@ -139,16 +140,8 @@ def test_an_edit_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_a_changed_file_counts_after_a_second_and_not_by_every_request(tmp_path: Path) -> None:
-    path, clock = tmp_path / "keys.json", Clock()
+    path, clock = tmp_path / "keys.json", Clock(100.0)
     first = made(path)
     keys = KeysFile(path, clock)
     assert keys.keyring().find(first) is not None
@@ -162,7 +155,7 @@ def test_a_changed_file_counts_after_a_second_and_not_by_every_request(tmp_path:
 
 
 def test_a_file_edited_in_place_to_the_same_length_is_seen(tmp_path: Path) -> None:
-    path, clock = tmp_path / "keys.json", Clock()
+    path, clock = tmp_path / "keys.json", Clock(100.0)
     key = made(path)
     keys = KeysFile(path, clock)
     assert keys.keyring().find(key) is not None
@@ -179,7 +172,7 @@ def test_a_file_edited_in_place_to_the_same_length_is_seen(tmp_path: Path) -> No
 def test_a_damaged_file_leaves_the_last_keys_in_force_and_says_so_once(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path, clock = tmp_path / "keys.json", Clock()
+    path, clock = tmp_path / "keys.json", Clock(100.0)
     key = made(path)
     keys = KeysFile(path, clock)
     assert keys.keyring().find(key) is not None

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from deployments.ingress import answers
 from deployments.ingress.removebg.errors import JSON
 from deployments.ingress.removebg.translate import PREVIEW_PIXELS, Wish
-from deployments.ingress.work import Served
+from deployments.ingress.served import Served
 from mattehorn.rendition import size_within
 
 _LEVEL_1 = ("person", "product", "animal", "car")
