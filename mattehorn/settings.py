@@ -187,7 +187,7 @@ class CacheSettings(_Section):
 
 
 class RemoveBgSettings(_Section):
-    """remove.bg's endpoints; see deployments/ingress/removebg/."""
+    """remove.bg's endpoints; see deployments/ingress/compat/removebg/."""
 
     megapixels_per_minute: int | None = Field(
         default=500,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from deployments.ingress import answer_cache
+from deployments.ingress.once import answer_cache
 from deployments.tally import turns
 from mattehorn import telemetry
 from mattehorn.cache.kept import CACHE, Kept

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from deployments.ingress import answer_cache
 from deployments.ingress.api import build_api
-from deployments.ingress.cache_sweep import AGAIN_S, PAUSE_MOST_S, KeptSweep
+from deployments.ingress.once import answer_cache
+from deployments.ingress.once.cache_sweep import AGAIN_S, PAUSE_MOST_S, KeptSweep
 from mattehorn import telemetry
 from mattehorn.cache.kept import CACHE, IDEMPOTENCY, Kept
 from mattehorn.errors import (

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from deployments.ingress import errors as http_errors
+from deployments.ingress.bulk.sse import Pace, event, progress_events
 from deployments.ingress.errors import error_response
-from deployments.ingress.sse import Pace, event, progress_events
 from mattehorn import errors
 from mattehorn.client import AnswerError, Client, Unreachable, error_from, parse_events
 from mattehorn.errors import MattehornError, NotFound, OptionError, Overloaded, Unavailable

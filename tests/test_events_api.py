@@ -14,10 +14,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from deployments.ingress import errors, events_api
-from deployments.ingress.bulk_access import BulkAccess
-from deployments.ingress.event_gate import WAITING, EventGate
-from deployments.ingress.events_api import message_body
+from deployments.ingress import errors
+from deployments.ingress.bulk import events_api
+from deployments.ingress.bulk.bulk_access import BulkAccess
+from deployments.ingress.bulk.event_gate import WAITING, EventGate
+from deployments.ingress.bulk.events_api import message_body
 from deployments.ingress.middleware import RequestMiddleware
 from mattehorn.bulk.messages import Notification, parse_message
 from mattehorn.bulk.worker import Route

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments.ingress.event_gate import WAITING, EventGate
+from deployments.ingress.bulk.event_gate import WAITING, EventGate
 from mattehorn.bulk.messages import Notification, parse_message
 from mattehorn.errors import Overloaded
 from mattehorn.events import parse_event

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from fastapi import Response
 
-from deployments.ingress import idempotency
 from deployments.ingress.bodies import Body
+from deployments.ingress.once import idempotency
 from deployments.ingress.tenancy import TENANT
 from mattehorn import telemetry
 from mattehorn.access.tenant import ANONYMOUS

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from deployments.ingress.job_form import FILES_MOST
+from deployments.ingress.bulk.job_form import FILES_MOST
 from tests.api_client import error_of
 from tests.bulk_bench import photo
 from tests.bulk_http import BOUNDARY, FORM, RECIPE, Site, eventually, form, part, service_over

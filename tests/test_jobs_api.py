@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from deployments.ingress import jobs_api
-from deployments.ingress.bulk_access import BulkAccess
+from deployments.ingress.bulk import jobs_api
+from deployments.ingress.bulk.bulk_access import BulkAccess
 from mattehorn.bulk.job_spec import KEYS_MOST
 from mattehorn.bulk.jobs import Jobs
 from mattehorn.errors import QueueUnavailable

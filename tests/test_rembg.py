@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deployments.ingress.rembg import MODELS
+from deployments.ingress.compat.rembg import MODELS
 from mattehorn import telemetry
 from mattehorn.alpha import binarise
 from tests.api_client import EMPTY, PHOTO, Client

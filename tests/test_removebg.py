@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deployments.ingress.removebg import improve, schema
-from deployments.ingress.removebg.account import UNLIMITED, account
-from deployments.ingress.removebg.answers import subject_type
-from deployments.ingress.removebg.parameters import Sent
-from deployments.ingress.removebg.translate import PARAMETERS, translate
+from deployments.ingress.compat.removebg import improve, schema
+from deployments.ingress.compat.removebg.account import UNLIMITED, account
+from deployments.ingress.compat.removebg.answers import subject_type
+from deployments.ingress.compat.removebg.parameters import Sent
+from deployments.ingress.compat.removebg.translate import PARAMETERS, translate
 from mattehorn import telemetry
 from mattehorn.access.tenant import Budget
 from mattehorn.errors import RateLimited

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deployments.ingress.compat.removebg.errors import TABLE, carvekit_error, code_of, error_response
+from deployments.ingress.compat.removebg.routes import SHAPES
+from deployments.ingress.compat.removebg.translate import PARAMETERS as PARAMETER_NAMES
 from deployments.ingress.errors import Forbidden, InvalidKey, MissingKey, shape_of
-from deployments.ingress.removebg.errors import TABLE, carvekit_error, code_of, error_response
-from deployments.ingress.removebg.routes import SHAPES
-from deployments.ingress.removebg.translate import PARAMETERS as PARAMETER_NAMES
 from mattehorn.access.budgets import Standing
 from mattehorn.errors import (
     DeadlineExceeded,

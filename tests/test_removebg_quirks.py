@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.ingress.removebg.routes import MAX_WAIT_S
+from deployments.ingress.compat.removebg.routes import MAX_WAIT_S
 from tests.api_client import EMPTY, PHOTO, Client
 from tests.removebg_table import REMOVE, error_of, upload
 from tests.service import InProcessService, encoded, photo

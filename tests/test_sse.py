@@ -14,9 +14,9 @@ import httpx
 import pytest
 from starlette.types import Message
 
-from deployments.ingress import jobs_api
+from deployments.ingress.bulk import jobs_api
+from deployments.ingress.bulk.sse import Pace, progress_events
 from deployments.ingress.errors import JobNotFound
-from deployments.ingress.sse import Pace, progress_events
 from deployments.ingress.streams import PIECE_BYTES, BoundedStream, Slots, in_pieces
 from mattehorn.errors import Overloaded, StoreUnavailable
 from tests.api_client import error_of

@@ -220,7 +220,7 @@ def test_a_job_is_its_tenants_alone(keyed: KeyedSite) -> None:
 
 
 def test_a_page_of_jobs_goes_on_behind_those_of_others(keyed: KeyedSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deployments.ingress.jobs_api.LOOKED_AT_MOST", 2)
+    monkeypatch.setattr("deployments.ingress.bulk.jobs_api.LOOKED_AT_MOST", 2)
     mine, other = keyed.door.key("mine", "jobs"), keyed.door.key("other", "jobs")
     oldest = keyed.made(mine)
     for _ in range(3):
@@ -272,7 +272,7 @@ STORE_NAMED: list[tuple[dict[str, Any], str]] = [
 def test_a_tenants_job_keeps_out_of_the_store_that_all_share(
     keyed: KeyedSite, monkeypatch: pytest.MonkeyPatch, body: dict[str, Any], field: str
 ) -> None:
-    monkeypatch.setattr("deployments.ingress.bulk_access.require_buckets", lambda places, body: None)
+    monkeypatch.setattr("deployments.ingress.bulk.bulk_access.require_buckets", lambda places, body: None)
     keyed.bench.home.put("list.csv", b"bucket,key\n", content_type="text/csv")
     refused = keyed.door.post(
         "/v1/jobs", json={"recipe": "transparent-web", **body}, headers=keyed.door.key("shop", "jobs")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from deployments.ingress.api import build_api
-from deployments.ingress.bulk_access import BulkAccess
-from deployments.ingress.upload_sweep import PAUSE_LEAST_S, PAUSE_MOST_S, UploadSweep
+from deployments.ingress.bulk.bulk_access import BulkAccess
+from deployments.ingress.bulk.upload_sweep import PAUSE_LEAST_S, PAUSE_MOST_S, UploadSweep
 from mattehorn.bulk.uploads import ORPHAN_S, born_at, remove_old_uploads
 from mattehorn.errors import StoreUnavailable
 from mattehorn.settings import BulkSettings

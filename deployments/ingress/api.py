@@ -11,32 +11,21 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from deployments.ingress import (
-    answer_schemas,
-    answers,
-    articles,
-    cache_sweep,
-    errors,
-    events_api,
-    jobs_api,
-    pages,
-    recipes_api,
-    rembg,
-    schemas,
-    upload_sweep,
-    usage_api,
-)
+from deployments.ingress import answer_schemas, answers, errors, pages, recipes_api, schemas, usage_api
 from deployments.ingress.bodies import Body, read_body
-from deployments.ingress.bulk_access import BulkAccess
+from deployments.ingress.bulk import events_api, jobs_api, upload_sweep
+from deployments.ingress.bulk.bulk_access import BulkAccess
+from deployments.ingress.bulk.event_gate import EventGate
+from deployments.ingress.compat import articles, rembg
+from deployments.ingress.compat.removebg import routes as removebg
 from deployments.ingress.cors import CorsMiddleware
-from deployments.ingress.event_gate import EventGate
 from deployments.ingress.front_door import FrontDoor, keys_of
-from deployments.ingress.idempotency import Idempotency
 from deployments.ingress.jobs import Service, job_for, observe_total, require_model, work_ends
 from deployments.ingress.middleware import BodyLimitMiddleware, RequestMiddleware
 from deployments.ingress.negotiate import Accept, parse_accept, require
+from deployments.ingress.once import cache_sweep
+from deployments.ingress.once.idempotency import Idempotency
 from deployments.ingress.recipe_field import wish_for
-from deployments.ingress.removebg import routes as removebg
 from deployments.ingress.sources import Sources, with_fetch
 from deployments.ingress.tenancy import load_own, own_limits
 from deployments.ingress.work import Work

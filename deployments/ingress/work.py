@@ -10,8 +10,8 @@ import math
 from dataclasses import replace
 
 from deployments.calls import Answer, Job
-from deployments.ingress.answer_cache import AnswerCache
 from deployments.ingress.jobs import Service
+from deployments.ingress.once.answer_cache import AnswerCache
 from deployments.ingress.served import Served
 from deployments.ingress.tenancy import TENANT, own_limits
 from mattehorn.access.budgets import Standing, megapixel_images

@@ -1,6 +1,6 @@
 """Idempotency keys: one key, one request, one answer, which a repetition gets again (contract 1.3).
 
-What it is not: it runs nothing and waits for nobody; deployments/ingress/idempotency.py does. Every call blocks.
+What it is not: it runs nothing and waits for nobody; deployments/ingress/once/idempotency.py does. Every call blocks.
 """
 
 from __future__ import annotations

@@ -15,8 +15,9 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
-from deployments.ingress import answers, errors, rembg_schema
+from deployments.ingress import answers, errors
 from deployments.ingress.bodies import Body, read_shim_form
+from deployments.ingress.compat import rembg_schema
 from deployments.ingress.jobs import Service, job_for, observe_total, work_ends
 from deployments.ingress.sources import Sources, with_fetch
 from deployments.ingress.tenancy import own_limits

@@ -8,8 +8,8 @@ from fastapi import Response
 from fastapi.responses import JSONResponse
 
 from deployments.ingress import answers
-from deployments.ingress.removebg.errors import JSON
-from deployments.ingress.removebg.translate import PREVIEW_PIXELS, Wish
+from deployments.ingress.compat.removebg.errors import JSON
+from deployments.ingress.compat.removebg.translate import PREVIEW_PIXELS, Wish
 from deployments.ingress.served import Served
 from mattehorn.rendition import size_within
 

@@ -10,16 +10,16 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from deployments.ingress.bodies import Body
+from deployments.ingress.compat.removebg import improve, schema
+from deployments.ingress.compat.removebg.account import account
+from deployments.ingress.compat.removebg.answers import answer
+from deployments.ingress.compat.removebg.errors import JSON, ImproveDisabled, carvekit_error, error_response
+from deployments.ingress.compat.removebg.parameters import PHOTO, URL, Sent, pictures, read, require_size
+from deployments.ingress.compat.removebg.translate import PARAMETERS, translate
 from deployments.ingress.errors import Shape
 from deployments.ingress.jobs import Service, job_for, observe_total
 from deployments.ingress.middleware import Bounds
 from deployments.ingress.negotiate import parse_accept
-from deployments.ingress.removebg import improve, schema
-from deployments.ingress.removebg.account import account
-from deployments.ingress.removebg.answers import answer
-from deployments.ingress.removebg.errors import JSON, ImproveDisabled, carvekit_error, error_response
-from deployments.ingress.removebg.parameters import PHOTO, URL, Sent, pictures, read, require_size
-from deployments.ingress.removebg.translate import PARAMETERS, translate
 from deployments.ingress.sources import Sources, with_fetch
 from deployments.ingress.tenancy import TENANT, own_limits
 from deployments.ingress.work import Work

@@ -15,8 +15,8 @@ from typing import Any
 
 from fastapi import Request
 
-from deployments.ingress.bulk_access import BulkAccess
-from deployments.ingress.job_form import BatchParser, Part
+from deployments.ingress.bulk.bulk_access import BulkAccess
+from deployments.ingress.bulk.job_form import BatchParser, Part
 from deployments.ingress.jobs import require_model
 from deployments.ingress.tenancy import own_limits
 from mattehorn.bulk.job_spec import JobSpec

@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 from deployments.calls import Answer
-from deployments.ingress.joins import Joins
+from deployments.ingress.once.joins import Joins
 from deployments.tally.turns import Turn, Turns
 from mattehorn import telemetry
 from mattehorn.cache.answers import Answers, KeptAnswer

@@ -13,10 +13,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from deployments.ingress import job_schemas
 from deployments.ingress.bodies import read_within
-from deployments.ingress.bulk_access import BulkAccess
-from deployments.ingress.event_gate import EventGate
+from deployments.ingress.bulk import job_schemas
+from deployments.ingress.bulk.bulk_access import BulkAccess
+from deployments.ingress.bulk.event_gate import EventGate
 from mattehorn import telemetry
 from mattehorn.errors import BodyTooLarge, EventError
 from mattehorn.events import ParsedEvent, parse_event

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from fastapi import FastAPI
 
-from deployments.ingress.bulk_access import BulkAccess
+from deployments.ingress.bulk.bulk_access import BulkAccess
 from mattehorn.bulk.uploads import remove_old_uploads
 from mattehorn.errors import MattehornError
 from mattehorn.settings import BulkSettings

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, cast
 
-from deployments.ingress.removebg.parameters import Sent
+from deployments.ingress.compat.removebg.parameters import Sent
 from mattehorn.colour import parse_colour
 from mattehorn.errors import OptionError
 from mattehorn.layout.plan import CENTER, AxisRule, Inset, Layout

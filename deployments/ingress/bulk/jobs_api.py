@@ -12,11 +12,11 @@ from typing import Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from deployments.ingress import job_form, job_schemas, sse
 from deployments.ingress.bodies import read_within
-from deployments.ingress.bulk_access import BulkAccess
+from deployments.ingress.bulk import job_form, job_schemas, sse
+from deployments.ingress.bulk.bulk_access import BulkAccess
+from deployments.ingress.bulk.job_uploads import Batch, json_object, require_models, require_recipe
 from deployments.ingress.errors import Forbidden, SafeJson
-from deployments.ingress.job_uploads import Batch, json_object, require_models, require_recipe
 from deployments.ingress.middleware import Bounds
 from deployments.ingress.streams import BoundedStream, Slots, in_pieces
 from deployments.ingress.tenancy import TENANT, may_see

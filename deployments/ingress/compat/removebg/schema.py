@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deployments.ingress.removebg import translate
+from deployments.ingress.compat.removebg import translate
 
 _BINARY = {"type": "string", "format": "binary"}
 _TEXT: dict[str, Any] = {"type": "string"}

@@ -1,0 +1,1 @@
+"""The HTTP side of bulk work: jobs, their uploads and progress, and the stores' notifications."""

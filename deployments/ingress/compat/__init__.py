@@ -1,0 +1,1 @@
+"""Others' contracts over the native path: remove.bg, rembg, the source articles."""
