@@ -5,18 +5,20 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from deployments.ingress import errors, mattes_api, pages, recipes_api, results_api, schemas, status_api, usage_api
-from deployments.ingress.bulk import events_api, jobs_api, upload_sweep
+from deployments.ingress.bulk import events_api, jobs_api
 from deployments.ingress.bulk.bulk_access import BulkAccess
 from deployments.ingress.bulk.event_gate import EventGate
+from deployments.ingress.bulk.upload_sweep import UploadSweep
 from deployments.ingress.compat import articles, rembg
 from deployments.ingress.compat.removebg import routes as removebg
 from deployments.ingress.cors import CorsMiddleware
 from deployments.ingress.front_door import FrontDoor, keys_of
 from deployments.ingress.jobs import Service
 from deployments.ingress.middleware import BodyLimitMiddleware, RequestMiddleware
-from deployments.ingress.once import cache_sweep
+from deployments.ingress.once.cache_sweep import KeptSweep
 from deployments.ingress.once.idempotency import Idempotency
 from deployments.ingress.sources import Sources
+from deployments.ingress.sweeps import Sweep, lifespan
 from deployments.ingress.work import Work
 from mattehorn.recipe.own import read_recipes
 
@@ -24,12 +26,14 @@ from mattehorn.recipe.own import read_recipes
 def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
     """The ASGI application of the whole HTTP surface."""
     bulk, work, idempotency = BulkAccess(service.settings), Work(service), Idempotency(service)
-    uploads = upload_sweep.lifespan(service.settings.bulk, bulk)
+    sweeps: list[Sweep] = [KeptSweep(work.kept), KeptSweep(idempotency.kept)]
+    if service.settings.bulk.enabled:
+        sweeps.append(UploadSweep(service.settings.bulk, bulk))
     keys = keys_of(service.settings)
     shapes = {rembg.PATH: rembg.error_response, **removebg.SHAPES}
     recipes = read_recipes(service.settings.recipes_dir)
     app = FastAPI(
-        lifespan=cache_sweep.lifespan((work.kept, idempotency.kept), uploads),
+        lifespan=lifespan(sweeps),
         title="Mattehorn",
         version="1",
         description=schemas.DESCRIPTION,

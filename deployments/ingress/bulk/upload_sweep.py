@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, datetime
-
-from fastapi import FastAPI
 
 from deployments.ingress.bulk.bulk_access import BulkAccess
 from mattehorn.bulk.uploads import remove_old_uploads
@@ -53,22 +49,3 @@ class UploadSweep:
         while True:
             await asyncio.sleep(self.pause_s)
             await self.once()
-
-
-def lifespan(settings: BulkSettings, bulk: BulkAccess) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """What FastAPI runs around the application's life: the sweep, where bulk work is on."""
-
-    @asynccontextmanager
-    async def sweeping(app: FastAPI) -> AsyncIterator[None]:
-        if not settings.enabled:
-            yield
-            return
-        running = asyncio.create_task(UploadSweep(settings, bulk).run())
-        try:
-            yield
-        finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
-
-    return sweeping

@@ -9,17 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-
-from fastapi import FastAPI
+from collections.abc import Callable
 
 from mattehorn import telemetry
 from mattehorn.cache.kept import CACHE, Kept
 from mattehorn.errors import MattehornError
 
 log = logging.getLogger("ray.serve")
-Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 LOOK_S = 5.0  # between two looks at how much was kept; costs nothing
 PAUSE_MOST_S = 600.0  # a sweep costs one listing
@@ -64,20 +60,3 @@ class KeptSweep:
             await asyncio.sleep(LOOK_S)
             if self.is_due:
                 await self.once()
-
-
-def lifespan(kept: Sequence[Kept], around: Lifespan) -> Lifespan:
-    """What FastAPI runs around the application's life: the sweeps, within `around`."""
-
-    @asynccontextmanager
-    async def sweeping(app: FastAPI) -> AsyncIterator[None]:
-        async with around(app):
-            running = asyncio.gather(*(KeptSweep(one).run() for one in kept))
-            try:
-                yield
-            finally:
-                running.cancel()
-                with suppress(asyncio.CancelledError):
-                    await running
-
-    return sweeping
