@@ -16,7 +16,7 @@ export const en = {
   "start.formats": "JPG, PNG, WebP, HEIC, AVIF, TIFF, BMP, GIF",
   "start.again": "Another photo",
   "start.drop": "Drop the photo",
-  "foot.privacy": "Your photo goes to this server only. This page asks it to keep nothing.",
+  "foot.privacy": "Your photo goes to this server only and is not kept. The result may be, for a while, to answer the same request again.",
 
   "hint.close": "Understood",
   "hint.several": "{count} photos came; this page takes one at a time and shows {name}. For a whole folder: mattehorn batch IN OUT.",

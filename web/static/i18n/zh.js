@@ -16,7 +16,7 @@ export const zh = {
   "start.formats": "JPG、PNG、WebP、HEIC、AVIF、TIFF、BMP、GIF",
   "start.again": "换一张",
   "start.drop": "松开即可抠图",
-  "foot.privacy": "照片只会发送到本服务器，本页面不要求保存任何内容。",
+  "foot.privacy": "照片只会发送到本服务器，且不会保存；结果可能会保留一段时间，用来应答同样的请求。",
 
   "hint.close": "知道了",
   "hint.several": "收到 {count} 张照片；本页面一次处理一张，现在显示 {name}。整个文件夹请用命令：mattehorn batch IN OUT。",
