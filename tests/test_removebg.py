@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import zipfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deployments.ingress.compat.removebg import improve, schema
-from deployments.ingress.compat.removebg.account import UNLIMITED, account
+from deployments.ingress.compat.removebg import schema
 from deployments.ingress.compat.removebg.answers import subject_type
 from deployments.ingress.compat.removebg.parameters import Sent
 from deployments.ingress.compat.removebg.translate import PARAMETERS, translate
 from mattehorn import telemetry
-from mattehorn.access.tenant import Budget
-from mattehorn.errors import RateLimited
-from mattehorn.settings import Limits
-from mattehorn.store.open import open_store
 from tests.api_client import JSON, PHOTO, Client
+from tests.removebg_client import post
 from tests.removebg_table import ACCOUNT, IMPROVE, JSON_UTF8, REMOVE, SIZES, error_of, upload
 from tests.service import BACKGROUND, SUBJECT, InProcessService, decoded, encoded, photo
 from tests.sites import Site, site
@@ -42,12 +36,6 @@ CUP = encoded(photo(1600, 1200), "JPEG", quality=95)
 def shop() -> Iterator[Site]:
     with site(PHOTO, green=encoded(np.full((48, 64, 3), (0, 250, 0), np.uint8))) as started:
         yield started
-
-
-def post(client: Client, data: bytes = PHOTO, **fields: str) -> httpx.Response:
-    response = client.post(REMOVE, **upload(data, **fields))
-    assert response.status_code == 200, response.text
-    return response
 
 
 def files_of(response: httpx.Response) -> dict[str, bytes]:
@@ -343,88 +331,3 @@ def test_the_description_has_the_contracts_fields(client: Client) -> None:
     assert set(flat) == PARAMETERS - {"image_file", "bg_image_file"}
     assert {"400", "402", "403", "429", "503"} <= set(path["responses"])
     assert set(schema.FIELDS["size"]["enum"]) == set(SIZES)
-
-
-# the budget of megapixels
-
-
-def test_a_photo_costs_its_megapixels_and_the_minute_ends_in_a_429(tmp_path: Path) -> None:
-    with Client(InProcessService(tmp_path, removebg={"megapixels_per_minute": 3})) as client:
-        first = post(client, CUP)
-        assert [first.headers[f"x-ratelimit-{name}"] for name in ("limit", "remaining")] == ["3", "1"]
-        refused = client.post(REMOVE, **upload(CUP))
-        error_of(refused, 429, "rate_limit_exceeded", "Rate limit exceeded")
-        assert refused.headers["x-ratelimit-remaining"] == "1"
-        second = post(client)
-        assert second.headers["x-ratelimit-remaining"] == "0"
-        assert second.headers["x-ratelimit-reset"] == first.headers["x-ratelimit-reset"]
-    with Client(InProcessService(tmp_path, removebg={"megapixels_per_minute": None})) as client:
-        assert "x-ratelimit-limit" not in post(client).headers
-
-
-# account
-
-
-def test_the_account_has_exactly_the_keys_that_the_ruby_client_takes(client: Client) -> None:
-    response = client.get(ACCOUNT)
-    assert (response.status_code, response.headers["content-type"]) == (200, JSON_UTF8)
-    attributes = response.json()["data"]["attributes"]
-    assert attributes == {
-        "credits": {"total": 99_999, "subscription": 99_999, "payg": 0, "enterprise": 0},
-        "api": {"free_calls": 99_999, "sizes": "all"},
-    }
-
-
-def test_an_account_is_what_is_left_of_the_month() -> None:
-    def total(budget: Budget, spent: int) -> int:
-        return int(account(budget, spent)["data"]["attributes"]["credits"]["total"])
-
-    assert total(Budget(), 7) == UNLIMITED
-    assert total(Budget(per_minute=500), 7) == UNLIMITED
-    assert [total(Budget(per_month=1000), spent) for spent in (0, 999, 2000)] == [1000, 1, 0]
-
-
-# improve
-
-
-def test_a_hard_case_is_kept_by_tenant_with_what_was_said(tmp_path: Path) -> None:
-    with Client(InProcessService(tmp_path, removebg={"improve": True})) as client:
-        response = client.post(IMPROVE, **upload(PHOTO, image_filename="cup.png", tag="glass", size="hd"))
-        assert (response.status_code, set(response.json())) == (200, {"id"})
-        keys = list(client.service.store.list(improve.PLACE))
-        name = response.json()["id"]
-        assert [key.rpartition("/")[2] for key in keys] == [f"{name}.json", f"{name}.png"]
-        assert keys[0].startswith(f".improve/anonymous/{datetime.now(UTC):%Y-}")
-        assert client.service.store.get(keys[1]) == PHOTO
-        record = json.loads(client.service.store.get(keys[0]))
-        assert (record["image_filename"], record["tag"], record["format"]) == ("cup.png", "glass", "png")
-        error_of(client.post(IMPROVE, data={"tag": "x"}), 400, "missing_source")
-        error_of(client.post(IMPROVE, **upload(b"text" * 9)), 400, "invalid_file_type")
-        large = client.post(IMPROVE, **upload(PHOTO + bytes(12 * 2**20)))
-        assert error_of(large, 400, "file_too_large")["detail"] == "File exceeds limit of 12MB"
-
-
-def test_a_day_has_room_for_so_many_hard_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(improve, "PHOTOS_A_DAY", 2)
-    store = open_store(InProcessService(tmp_path).settings.store)
-    evening, night = (datetime(2026, 5, day, hour, tzinfo=UTC) for day, hour in ((1, 23), (2, 0)))
-    for _ in range(2):
-        improve.keep(store, "a/../b", PHOTO, {}, Limits(), lambda: evening)
-    with pytest.raises(RateLimited) as refused:
-        improve.keep(store, "a/../b", PHOTO, {}, Limits(), lambda: evening)
-    assert refused.value.retry_after_s == 3600
-    improve.keep(store, "a/../b", PHOTO, {}, Limits(), lambda: night)
-    improve.keep(store, "other", PHOTO, {}, Limits(), lambda: evening)
-
-
-# carvekit
-
-
-def test_carvekits_form_is_full_size_and_its_json_a_preview(client: Client) -> None:
-    form = client.post("/api/removebg", **upload(CUP, format="jpg"))
-    assert (form.headers["x-width"], form.headers["x-credits-charged"]) == ("1600", "1")
-    sent = {"image_file_b64": base64.b64encode(CUP).decode(), "format": "jpg"}
-    preview = client.post("/api/removebg", json=sent)
-    assert int(preview.headers["x-width"]) * int(preview.headers["x-height"]) <= 250_000
-    assert client.get("/api/account").json() == client.get(ACCOUNT).json()
-    error_of(client.post("/api/removebg", **upload(PHOTO, size="huge")), 400, "invalid_size")
