@@ -168,7 +168,7 @@ def test_a_saved_result_loads_back_with_its_bytes(store: Store) -> None:
     info = {
         "name": "红色 连衣裙.jpg", "sku": "SKU 7/红", "width": 3, "height": 4, "model": "mattehorn-slim@1",
         "options": {"feather_px": 1, "background_color": None}, "quality": {"score": 0.5, "reasons": []},
-        "tenant": "t1",
+        "tenant": "t1", "run": 7,
     }  # fmt: skip
     saved = save_result(
         store, image=b"picture", content_type=PNG, ext="png", info=info, alpha=b"matte", source=b"upload",
@@ -178,7 +178,7 @@ def test_a_saved_result_loads_back_with_its_bytes(store: Store) -> None:
     assert store.get(saved.key) == b"picture"
     loaded = load_result(store, saved.id)
     assert loaded == saved
-    assert loaded.extra == {"tenant": "t1"}
+    assert (loaded.tenant, loaded.extra) == ("t1", {"run": 7})
     assert load_image(store, loaded) == b"picture"
     assert load_alpha(store, loaded) == b"matte"
     assert load_source(store, loaded) == b"upload"
