@@ -4,7 +4,6 @@ PORT ?= 8000
 HOST ?= 127.0.0.1
 SET ?=
 BIN := .venv/bin
-SERVERS := ray or s3 or browser or slow  # tests that have the machine for themselves; the others share two processes
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .PHONY: serve test check format load soak-bulk train-smoke chaos clean
@@ -14,8 +13,7 @@ serve: .venv/.installed
 
 test: .venv/.installed-test
 	infra/fetch_system_parts.sh
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "$(SERVERS)"
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not ($(SERVERS))" -n 2 --dist loadfile
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25
 
 check: .venv/.installed-test
 	$(BIN)/ruff format --check .
