@@ -10,27 +10,21 @@ import dataclasses
 import importlib.util
 import json
 import signal
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
-
 from loadtests import photos, report
-from loadtests.service import Service, ServiceError, batches, batches_after, started, wait_until_ready
+from loadtests.card import CardUsage, has_card
+from loadtests.driving import Load, Watched, drive
+from loadtests.service import Service, ServiceError, started, wait_until_ready
 from loadtests.usage import Usage
 
-_ROOT = Path(__file__).parent.parent
-_DRAIN_S = 100  # the service answers within 95 s whatever happens; locust waits so long for the last answers
-_LOCUST_START_S = 60  # its import, on a busy machine
 _OVERLOAD_CLIENTS = 128  # two ingress replicas admit 40 each
-_SAY_EVERY_S = 5.0
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -59,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mattehorn-load-")))
             service = _service(plan, folder, stack)
             usage = stack.enter_context(Usage(service.pid)) if service.pid else None
-            steps = _drive(plan, service, usage, folder)
+            card = stack.enter_context(CardUsage()) if has_card() else None
+            load = Load(plan.clients, plan.seconds, plan.photos)
+            steps = drive(load, service.url, Watched(usage, card), folder, _say)
     except ServiceError as error:
         print(f"loadtests: {error}", file=sys.stderr)
         return 2
@@ -120,74 +116,6 @@ def _service(plan: Plan, folder: Path, stack: ExitStack) -> Service:
         return stack.enter_context(started(folder, plan.settings, _say))
     wait_until_ready(plan.url, within_s=10)
     return Service(plan.url)
-
-
-def _drive(plan: Plan, service: Service, usage: Usage | None, folder: Path) -> list[report.Step]:
-    _say(f"warming up with {plan.photos} photos")
-    counted = _warm_up(service.url, plan.photos)
-    steps = []
-    for clients in plan.clients:
-        answers = _locust(plan, service.url, clients, folder)
-        replicas = usage.replicas() if usage else None
-        good = sum(answer.status == report.OK for answer in answers)
-        _say(f"{report.clients_text(clients)}: {len(answers)} answers; waiting for /metrics to count them")
-        seen = batches_after(service.url, counted[0] + good)
-        pictures, passes = seen[0] - counted[0], seen[1] - counted[1]
-        began, ended = report.window(answers)
-        costs = report.Costs(
-            mean_batch=pictures / passes if passes > 0 else None,
-            cpu_s=usage.cpu_s(began, ended) if usage else None,
-            peak_mb=usage.peak_mb(began, ended) if usage else None,
-            replicas=replicas,
-        )
-        steps.append(report.summarise(clients, answers, costs))
-        counted = seen
-    return steps
-
-
-def _warm_up(url: str, name: str) -> tuple[float, float]:
-    """Posts each photo once; the batches counted so far."""
-    before = batches(url)[0]
-    sent = photos.SETS[name]()
-    with httpx.Client(timeout=_DRAIN_S, trust_env=False) as http:
-        for photo in sent:
-            answer = http.post(f"{url}/v1/mattes", files={"file": photo.data}, data={"allow_empty": "true"})
-            if answer.status_code != report.OK:
-                raise ServiceError(f"{photo.name} was answered {answer.status_code}: {answer.text[:300]}")
-    return batches_after(url, before + len(sent))
-
-
-def _locust(plan: Plan, url: str, clients: int, folder: Path) -> list[report.Answer]:
-    """The answers to `clients` for `plan.seconds`, in a process of its own: gevent changes the one it runs in."""
-    file, log = folder / f"answers-{clients}.jsonl", folder / f"locust-{clients}.log"
-    file.write_text("")
-    command = [sys.executable, "-m", "locust", "-f", str(Path(__file__).with_name("locustfile.py")), "--headless"]
-    command += ["-H", url, "-u", str(clients), "-r", str(clients), "-t", f"{plan.seconds:g}s", "-s", str(_DRAIN_S)]
-    command += ["--photos", plan.photos, "--answers", str(file), "--only-summary", "--exit-code-on-error", "0"]
-    with log.open("wb") as sink:
-        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, cwd=_ROOT)
-    try:
-        _watch(process, clients, file, plan.seconds + _DRAIN_S + _LOCUST_START_S)
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-    if process.returncode != 0:
-        raise ServiceError(f"locust ended with {process.returncode}:\n{log.read_text('utf-8', 'replace')[-3000:]}")
-    return report.parse_answers(file.read_text("utf-8").splitlines())
-
-
-def _watch(process: subprocess.Popen[bytes], clients: int, answers: Path, within_s: float) -> None:
-    """Waits for locust and says how far it is. Raises ServiceError when it takes longer than it may."""
-    began = said = time.monotonic()
-    while process.poll() is None:
-        now = time.monotonic()
-        if now - began > within_s:
-            raise ServiceError(f"locust with {report.clients_text(clients)} did not end within {within_s:g} s")
-        if now - said >= _SAY_EVERY_S:
-            said = now
-            _say(f"{report.clients_text(clients)}: {answers.read_bytes().count(10)} answers after {now - began:.0f} s")
-        time.sleep(0.1)
 
 
 def _print(plan: Plan, steps: Sequence[report.Step]) -> int:

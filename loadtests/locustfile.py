@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
 from locust import FastHttpUser, events, task
@@ -19,7 +19,7 @@ from locust.env import Environment
 from loadtests import photos
 
 _BOUNDARY = "mattehorn-load-7f3a9c"  # occurs in no photo: it would take 2^168 bytes
-_PNG = b"\x89PNG"
+_PICTURES = (b"\x89PNG", b"\xff\xd8\xff")  # PNG, JPEG
 _OK = 200
 _NETWORK_TIMEOUT_S = 100.0  # above the service's own 95 s, so that it is the service that gives up
 
@@ -30,6 +30,7 @@ _answers: TextIO | None = None
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--photos", choices=sorted(photos.SETS), default="small", help="which photos are posted")
+    parser.add_argument("--form", action="append", default=[], metavar="NAME=VALUE", help="a field of every post")
     parser.add_argument("--answers", default="", help="file for one JSON line per answer")
 
 
@@ -40,7 +41,7 @@ def _prepare(environment: Environment, **_: Any) -> None:
     options = environment.parsed_options
     if options is None:
         return
-    _bodies = itertools.cycle([_multipart(photo) for photo in photos.SETS[options.photos]()])
+    _bodies = itertools.cycle([_multipart(photo, options.form) for photo in photos.SETS[options.photos]()])
     if options.answers:
         _answers = open(options.answers, "w", buffering=1, encoding="utf-8")  # noqa: SIM115  (lives as long as the run)
 
@@ -54,7 +55,7 @@ def _note(start_time: float, response_time: float, response: Any, **_: Any) -> N
         "began": start_time,
         "ms": response_time,
         "status": response.status_code,
-        "image": response.status_code == _OK and (response.content or b"").startswith(_PNG),
+        "image": response.status_code == _OK and (response.content or b"").startswith(_PICTURES),
         "retry_after": headers.get("Retry-After"),
         "server_timing": headers.get("Server-Timing", ""),
     }
@@ -86,11 +87,14 @@ def _pause_s(answer: Any) -> float:
     return float(asked) if asked.isdigit() else 1.0  # an error without the header is reported; do not spin on it
 
 
-def _multipart(photo: photos.Photo) -> bytes:
+def _multipart(photo: photos.Photo, form: Sequence[str]) -> bytes:
     """A form with the photo; an empty matte is allowed, for an error answer would be cheaper than a cutout."""
-    field = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="allow_empty"\r\n\r\ntrue\r\n'
+    fields = "".join(
+        f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, _, value in (pair.partition("=") for pair in ("allow_empty=true", *form))
+    )
     file = (
         f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{photo.name}.jpg"\r\n'
         "Content-Type: image/jpeg\r\n\r\n"
     )
-    return (field + file).encode() + photo.data + f"\r\n--{_BOUNDARY}--\r\n".encode()
+    return (fields + file).encode() + photo.data + f"\r\n--{_BOUNDARY}--\r\n".encode()

@@ -16,7 +16,7 @@ OK, REFUSED, NO_ANSWER = 200, 429, 0
 class Answer:
     """One request: when it `began` (seconds since the epoch), how long until its last byte, what came.
 
-    `status` is 0 when nothing did; `image` says that a 200 held a PNG; `stages_ms` is Server-Timing.
+    `status` is 0 when nothing did; `image` says that a 200 held a PNG or a JPEG; `stages_ms` is Server-Timing.
     """
 
     began: float
@@ -39,6 +39,8 @@ class Costs:
     cpu_s: float | None = None
     peak_mb: float | None = None
     replicas: str | None = None
+    card_busy: float | None = None  # percent
+    card_mb: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,16 @@ class Step:
     cpu_ms_per_image: float | None
     peak_mb: float | None
     replicas: str | None
+    card_busy: float | None
+    card_mb: float | None
 
     @property
     def faults(self) -> list[str]:
-        """What no step may hold: answers that are neither a PNG nor a 429 with Retry-After, or no answer at all."""
+        """What no step may hold: answers that are neither a picture nor a 429 with Retry-After, or no answer at all."""
         bad = {code: count for code, count in self.statuses.items() if code not in (OK, REFUSED)}
         found = [f"{count} x {_status(code)}" for code, count in sorted(bad.items())]
         if self.wrong:
-            found.append(f"{self.wrong} x 200 without a PNG")
+            found.append(f"{self.wrong} x 200 without a picture")
         if self.without_retry_after:
             found.append(f"{self.without_retry_after} x 429 without Retry-After")
         if not self.statuses:
@@ -141,6 +145,8 @@ def summarise(clients: int, answers: Sequence[Answer], costs: Costs) -> Step:
         cpu_ms_per_image=1000 * costs.cpu_s / len(good) if costs.cpu_s is not None and good else None,
         peak_mb=costs.peak_mb,
         replicas=costs.replicas,
+        card_busy=costs.card_busy,
+        card_mb=costs.card_mb,
     )
 
 
@@ -150,12 +156,15 @@ def _median_stages(answers: Sequence[Answer]) -> dict[str, float]:
 
 
 def steps_table(steps: Sequence[Step]) -> str:
-    """The result as a Markdown table."""
+    """The result as a Markdown table; with the card's columns where one was seen."""
     head = (
         *("clients", "requests", "images/s", "p50 ms", "p95 ms", "p99 ms", "statuses", "mean batch"),
         *("CPU ms/image", "peak MB", "replicas"),
     )
-    return table(head, [_row(step) for step in steps])
+    if all(step.card_busy is None for step in steps):
+        return table(head, [_row(step) for step in steps])
+    card = [[_number(step.card_busy), _number(step.card_mb)] for step in steps]
+    return table((*head, "GPU busy %", "GPU MB"), [_row(step) + cells for step, cells in zip(steps, card, strict=True)])
 
 
 def _row(step: Step) -> list[str]:

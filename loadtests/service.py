@@ -38,10 +38,17 @@ class Service:
 
 
 @contextmanager
-def started(folder: Path, settings: Sequence[str], say: Callable[[str], None]) -> Iterator[Service]:
-    """The service on a free port of 127.0.0.1 with its results in `folder`; gone afterwards. Raises ServiceError."""
+def started(
+    folder: Path, settings: Sequence[str], say: Callable[[str], None], *, config: Path | None = None
+) -> Iterator[Service]:
+    """The service on a free port of 127.0.0.1 with its results in `folder`; gone afterwards. Raises ServiceError.
+
+    `config`: a file instead of the packaged serve_config.yaml.
+    """
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "deployments", "--host", "127.0.0.1", "--port", str(port)]
+    if config is not None:
+        command += ["--config", str(config)]
     # the same photos are sent again and again: kept answers would be timed in place of work
     for pair in (f"store.url=file://{folder}/store", "cache.max_bytes=0", *settings):
         command += ["--set", pair]

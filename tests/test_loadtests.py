@@ -95,7 +95,7 @@ def test_every_other_answer_is_a_fault() -> None:
     assert summarise(1, answers, Costs()).faults == [
         "2 x no answer",
         "1 x 500",
-        "1 x 200 without a PNG",
+        "1 x 200 without a picture",
         "1 x 429 without Retry-After",
     ]
     assert summarise(1, [], Costs()).faults == ["no request was answered"]

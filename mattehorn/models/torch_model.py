@@ -81,9 +81,16 @@ class TorchModel:
         return pooled(deepest, alpha).cpu()
 
     def _run(self, images: NDArray[np.uint8], dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        """Alpha float32 [N, 1, H, W] in 0..1, and the encoder's last map where the network gives it."""
-        # [N,H,W,3] seen as [N,3,H,W] is channels_last already: no copy
-        batch = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(self._device)
+        return self.forward(self.upload(images), dtype)
+
+    def upload(self, images: NDArray[np.uint8]) -> Tensor:
+        """RGB uint8 [N, H, W, 3] on the device, as uint8 [N, 3, H, W]; channels_last already, so no other copy."""
+        return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(self._device)
+
+    @torch.inference_mode()
+    def forward(self, batch: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """Of what `upload` gave: alpha float32 [N, 1, H, W] in 0..1, and the encoder's last map where the network
+        gives it. Both are on the device, which may still be at work."""
         batch = (batch.float() - self._mean) * self._scale
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             alpha, deepest = _alpha_and_deepest(self._network, batch)
