@@ -14,6 +14,7 @@ from PIL import Image
 
 FREE = Path(__file__).parent.parent / "tests" / "photos"
 SIZES = {"2 MP": (1632, 1224), "12 MP": (4000, 3000)}  # 4:3, as telephones write them
+LARGE = {"25 MP": (5774, 4330), "48 MP": (8000, 6000)}  # remove.bg's largest sizes; as telephones can
 
 _QUALITY = 90
 _GRAIN = 7.0  # sigma of the noise: makes a JPEG of 0.3 bytes a pixel, as a telephone's; enlarged alone it has 0.1
@@ -50,8 +51,8 @@ SETS = {"small": small, "mixed": mixed}
 
 
 def made(size: str, *, of: str = "cat.jpg") -> Photo:
-    """A free photo, cropped to 4:3, enlarged to a size of SIZES and given grain: real edges, a real file's weight."""
-    width, height = SIZES[size]
+    """A free photo, cropped to 4:3, enlarged to a size of SIZES or LARGE, with grain: real edges, a real weight."""
+    width, height = (SIZES | LARGE)[size]
     with Image.open(FREE / of) as source:
         tall = source.height
         wide = min(source.width, tall * width // height)

@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def time_photo(model: Model, size: str, runs: int, *, made: bool) -> Timing:
     """Every stage of the photo of that size, each on the real output of the one before it."""
     photo = photos.made(size)
-    loaded_mb, peak_mb = _memory(lambda: _whole_path(model, photo, made))
+    loaded_mb, peak_mb = peak_memory(lambda: _whole_path(model, photo, made))
     opaque, mixed = _shares(_whole_path(model, photo, made, Options(output="alpha")))
     stages = tuple(_timed(name, work, runs) for name, work in _stages(model, photo, made))
     return Timing(size, photo.width, photo.height, len(photo.data), opaque, mixed, loaded_mb, peak_mb, stages)
@@ -221,7 +221,7 @@ def _precisions(model: Model, runs: int) -> str:
     return "; ".join(found)
 
 
-def _memory(work: Work) -> tuple[float, float]:
+def peak_memory(work: Work) -> tuple[float, float]:
     """(resident before, highest resident during `work`) in MB; Linux only."""
     ctypes.CDLL(None).malloc_trim(0)  # what the C library keeps for later is no cost of the picture
     Path("/proc/self/clear_refs").write_text(_RESET_PEAK)

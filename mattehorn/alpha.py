@@ -93,7 +93,7 @@ def fill_enclosed(alpha: Float) -> Float:
     count, labels = cv2.connectedComponents(cv2.inRange(levels, _FAINT + 1, _FULL - 1), connectivity=8)
     beside_nothing = cv2.dilate(cv2.inRange(levels, 0, _FAINT), np.ones((3, 3), np.uint8)) > 0
     enclosed = np.ones(count, np.bool_)
-    enclosed[np.unique(labels[beside_nothing])] = False
+    enclosed[labels[beside_nothing]] = False
     enclosed[0] = False
     return np.where(enclosed[labels], np.float32(1), alpha)
 
@@ -138,7 +138,10 @@ def subject_box(alpha: Uint8, above: int) -> tuple[int, int, int, int] | None:
     speck far from the subject would be in the way of a crop."""
     seen = cv2.inRange(alpha, above + 1, _LEVELS)
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(seen, connectivity=8)
-    islands = np.unique(labels[alpha >= _SOLID]) if (alpha >= _SOLID).any() else np.arange(1, len(boxes))
+    solid = np.zeros(len(boxes), np.bool_)
+    for rows in _strips(alpha):
+        solid[labels[rows][alpha[rows] >= _SOLID]] = True
+    islands = np.flatnonzero(solid) if solid.any() else np.arange(1, len(boxes))
     if not len(islands):
         return None
     left, top, width, height = boxes[islands, : cv2.CC_STAT_AREA].T
@@ -190,7 +193,7 @@ def _by_tiles(alpha: Float, reach: int, filtered: Callable[[Float], npt.NDArray[
     return result
 
 
-def _strips(alpha: Float) -> Iterator[slice]:
+def _strips(alpha: Float | Uint8) -> Iterator[slice]:
     """Row slices of about a quarter of a megapixel, so that temporaries stay small."""
     rows = max(1, _TILE_PX * 1024 // max(1, alpha.shape[1]))
     return (slice(top, top + rows) for top in range(0, alpha.shape[0], rows))

@@ -21,7 +21,8 @@ _SWEEPS = 10  # per level; two above 32 px, as in the paper, leave 3.1 levels in
 _SMOOTHNESS = 1e-5  # pull towards the neighbours where alpha is flat; Germer et al.'s value
 _DOUBT = 2.0  # of the projection in the matte; see `_project`
 _OPAQUE = 0.99  # above, the photo's own pixel is the subject: dividing by alpha would gain less than a level
-_TILE_PX = 512  # of the colour that is continued outward: 2 MB of labels
+_TILE_PX = 256  # of the colour that is continued outward: less looks at more that has no edge, more computes more of it
+_RING = 1.5  # times the reach is continued: more than the square root of 2, so the corners of a square as well
 _STRIP_PX = 1_000_000  # pixels projected at once: at most about 60 MB of temporaries
 
 
@@ -55,30 +56,38 @@ def extend_colour(foreground: Uint8, alpha: Uint8, reach_px: int) -> Uint8:
 
     For a JPEG of the colour alone: no block at the subject's edge mixes its colour with another.
     """
-    extended = foreground.copy()
-    shown = np.asarray(cv2.inRange(alpha, 1, 255), np.uint8)
-    extended[alpha == 0] = np.round(cv2.mean(foreground, mask=shown)[:3])
     height, width = alpha.shape
+    shown = np.asarray(cv2.inRange(alpha, 1, 255), np.uint8)
+    mean = np.round(cv2.mean(foreground, mask=shown)[:3]).astype(np.uint8)
+    extended = np.empty_like(foreground)
+    extended[:] = np.tile(mean, (width, 1))  # whole rows: broadcasting single pixels takes ten times as long
+    cv2.copyTo(foreground, shown, extended)
     for top in range(0, height, _TILE_PX):
         for left in range(0, width, _TILE_PX):
-            y, x = max(0, top - reach_px), max(0, left - reach_px)
-            part = np.s_[y : top + _TILE_PX + reach_px, x : left + _TILE_PX + reach_px]
-            if 0 < cv2.countNonZero(shown[part]) < shown[part].size:
-                own = np.s_[top : top + _TILE_PX, left : left + _TILE_PX]
-                within = np.s_[top - y : top - y + _TILE_PX, left - x : left - x + _TILE_PX]
-                nearest = _nearest_colour(foreground[part], shown[part])[within]
-                extended[own] = np.where(shown[own][..., None] > 0, foreground[own], nearest)
+            _continue_tile(foreground, shown, extended, top, left, reach_px)
     return extended
 
 
-def _nearest_colour(colour: Uint8, shown: Uint8) -> Uint8:
-    """The colour [h, w, 3] of each pixel's nearest one that is shown (255, else 0); one at least is."""
-    hidden = cv2.bitwise_not(shown)
-    _, labels = cv2.distanceTransformWithLabels(hidden, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    known = hidden == 0
-    by_label = np.zeros((int(labels.max()) + 1, 3), np.uint8)
-    by_label[labels[known]] = colour[known]
-    return np.asarray(by_label[labels], np.uint8)
+def _continue_tile(foreground: Uint8, shown: Uint8, extended: Uint8, top: int, left: int, reach_px: int) -> None:
+    """`extended` in place, in the tile that begins there: the colour of the nearest pixel that is shown (255, else 0).
+
+    Looked for up to `reach_px` around the tile, so what has one within a square of that reach is never left out.
+    """
+    y, x = max(0, top - reach_px), max(0, left - reach_px)
+    around = np.s_[y : top + _TILE_PX + reach_px, x : left + _TILE_PX + reach_px]
+    known = shown[around]
+    if not 0 < cv2.countNonZero(known) < known.size:
+        return
+    distance, labels = cv2.distanceTransformWithLabels(
+        cv2.bitwise_not(known), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    own = np.s_[top - y : top - y + _TILE_PX, left - x : left - x + _TILE_PX]
+    ring = np.nonzero(cv2.inRange(distance[own], 0.5, _RING * reach_px))  # beside the subject it is 1
+    seen = np.flatnonzero(known)
+    by_label = np.zeros(seen.size + 1, np.intp)  # each known pixel has a label of its own, from 1 on
+    by_label[labels.ravel()[seen]] = seen
+    nearest = np.unravel_index(by_label[labels[own][ring]], known.shape)
+    extended[top : top + _TILE_PX, left : left + _TILE_PX][ring] = foreground[around][nearest]
 
 
 def _reduced(image: Uint8, alpha: Float, rows: int, cols: int) -> tuple[Float, Float]:

@@ -105,6 +105,7 @@ def _zip(prepared: Prepared, scene: Scene, made: Matted, route: Route | None) ->
         "source": {"format": info.format, "sha256": info.sha256},
         "options": prepared.options.model_dump(exclude_none=True),
         "model": made.model,
+        "subject": made.subject,
         "recipe": prepared.recipe or None,
         "quality": quality_document(made.quality, route),
     }

@@ -29,6 +29,7 @@ from .bulk_bench import (
     event,
     fake_cut_out,
     photo,
+    telling_cut_out,
 )
 from .bulk_item import PLAN, never, raising, store_with_photo, work
 
@@ -78,6 +79,23 @@ def test_a_second_time_nothing_is_read_worked_on_or_written(store: StoreAround) 
     assert (again.output, again.sha256, again.size) == (first.output, first.sha256, first.size)
     assert (again.quality, again.model, again.width) == (first.quality, first.model, first.width)
     assert [name for name, _ in store.calls] == ["open", "head"]
+
+
+def test_what_a_photo_shows_is_told_with_its_result_and_again_when_that_is_found(store: StoreAround) -> None:
+    first = work(store, cut_out=telling_cut_out)
+    made = store.inner.head(first.output or "")
+    assert made is not None
+    assert first.subject == made.metadata["subject"] == "product"
+    again = work(store, cut_out=never)
+    assert (again.status, again.subject) == ("skipped", "product")
+
+
+def test_a_model_that_tells_no_subject_leaves_no_note_of_one(store: StoreAround) -> None:
+    outcome = work(store)
+    made = store.inner.head(outcome.output or "")
+    assert made is not None
+    assert outcome.subject is None
+    assert "subject" not in made.metadata
 
 
 def test_three_deliveries_at_once_and_sixteen_workers_make_one_object(store: StoreAround) -> None:

@@ -21,6 +21,7 @@ from tests.bulk_bench import (
     body,
     photo,
     rows,
+    telling_cut_out,
 )
 from tests.job_bench import FIELDS
 
@@ -64,6 +65,19 @@ def test_the_manifest_has_one_line_a_photo_with_what_was_made(bench: Bench) -> N
         assert line["cost"]["megapixels"] == pytest.approx(0.002, abs=1e-3)
     assert lines[-1]["status"] == "failed"
     assert lines[-1]["error"]["code"] == "unsupported_image"
+
+
+def test_the_manifest_tells_what_a_photo_shows_where_the_model_does(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, cut_out=telling_cut_out)
+    try:
+        bench.add_photos(2)
+        bench.home.put("in/text.jpg", b"text", content_type=JPEG)
+        jobs = [bench.jobs.submit(body(output="out/")) for _ in range(2)]
+        bench.run()
+        for spec in jobs:  # the second finds the first one's results, or makes them itself: it tells the same
+            assert [line["subject"] for line in rows(bench, spec.id)] == ["product", "product", None]
+    finally:
+        bench.close()
 
 
 def test_inline_keys_are_done_once_each_whatever_form_names_them(bench: Bench) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from loadtests import photos
 from loadtests.__main__ import main, parse
+from loadtests.outward import specked
 from loadtests.report import (
     Answer,
     Costs,
@@ -180,6 +181,17 @@ def test_the_made_matte_is_opaque_in_the_middle_soft_at_its_edge_and_empty_in_th
     assert not alpha[384:].any()
     assert 0.37 < (alpha[:384] >= 128).mean() < 0.385  # pi x 0.3 x 0.4 = 0.377
     assert 0.01 < ((alpha > 0) & (alpha < 255))[:384].mean() < 0.1
+
+
+def test_specks_lie_all_over_the_matte_and_leave_the_subject_as_it_is() -> None:
+    alpha = np.zeros((1200, 1600), np.uint8)
+    alpha[300:900, 400:1200] = 255
+    dotted = specked(alpha)
+    assert np.array_equal(dotted, specked(alpha))
+    assert (dotted[alpha > 0] == 255).all()
+    for part in (dotted[:300, :400], dotted[900:, 1200:]):
+        assert 0.05 < (part == 25).mean() < 0.5
+        assert set(np.unique(part)) == {0, 25}
 
 
 def test_the_library_table_shows_wall_and_cpu_time_of_each_photo() -> None:

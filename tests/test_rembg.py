@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deployments.ingress.compat.rembg import MODELS
 from mattehorn import telemetry
 from mattehorn.alpha import binarise
 from tests.api_client import EMPTY, PHOTO, Client
@@ -210,22 +209,6 @@ def test_extras_have_no_effect_and_what_is_no_json_is_ignored(client: Client, se
     response = post(client, extras=sent)
     assert response.content == post(client).content
     assert (response.headers.get("x-mattehorn-warnings") == "extras_ignored") is warned
-
-
-@pytest.mark.parametrize("model", sorted(MODELS))
-def test_a_model_of_rembgs_that_does_not_run_here_is_substituted_and_told(client: Client, model: str) -> None:
-    response = post(client, model=model)
-    assert response.status_code == 200
-    assert response.headers["x-mattehorn-model"] == "fake@1"
-    assert response.headers["x-mattehorn-warnings"] == "model_substituted"
-    assert response.content == post(client).content
-
-
-@pytest.mark.parametrize("model", ["", "auto", "fake", "fake@1"])
-def test_the_running_model_by_its_name_is_no_substitute(client: Client, model: str) -> None:
-    response = post(client, model=model)
-    assert response.status_code == 200
-    assert "x-mattehorn-warnings" not in response.headers
 
 
 def test_unknown_fields_are_left_aside_and_counted(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What goes beyond the options: the size limit, regions, enclosed glass, islands, the colour beyond the edge, forms."""
+"""What goes beyond the options: the size limit, regions, enclosed glass, islands, forms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from PIL import Image
 
 from mattehorn.alpha import bounding_box, fill_enclosed, subject_box
 from mattehorn.errors import OptionError
-from mattehorn.foreground import extend_colour
 from mattehorn.image.decode import Decoded, SourceInfo
 from mattehorn.layout.plan import END, START, AxisRule, Layout, plan
 from mattehorn.models.fake import FakeModel
@@ -29,7 +28,7 @@ from mattehorn.rendition import (
     size_within,
 )
 from mattehorn.settings import Limits
-from tests.service import SUBJECT, decoded, encoded, photo
+from tests.service import decoded, encoded, photo
 
 UNCROPPED = ((False, False), (False, False))
 SIDES = st.integers(1, 20_000)
@@ -157,36 +156,21 @@ def test_faint_islands_do_not_count_as_the_subject() -> None:
     assert subject_box(alpha, 10) == (10, 2, 28, 28)
 
 
+def test_islands_count_wherever_a_tall_photo_has_them() -> None:
+    alpha = np.zeros((3000, 300), np.uint8)
+    alpha[4:8, 100:110] = 100
+    alpha[1200:1300, 20:40] = 200
+    alpha[2990:, 250:] = 128
+    assert subject_box(alpha, 10) == (1200, 20, 1800, 280)
+    alpha[1500:] = 0
+    assert subject_box(alpha, 10) == (1200, 20, 100, 20)
+
+
 def test_a_subject_that_is_nowhere_solid_counts_as_a_whole() -> None:
     alpha = np.zeros((9, 9), np.uint8)
     alpha[2:4, 3:8] = 60
     assert subject_box(alpha, 10) == (2, 3, 2, 5)
     assert subject_box(alpha, 60) is None
-
-
-# colour beyond the edge
-
-
-def test_the_colour_goes_on_across_tiles_and_nothing_shown_changes() -> None:
-    rng = np.random.default_rng(5)
-    foreground = rng.integers(0, 255, (600, 700, 3)).astype(np.uint8)
-    alpha = np.zeros((600, 700), np.uint8)
-    alpha[500:520, 500:530] = 200
-    foreground[500:520, 500:530] = SUBJECT
-    extended = extend_colour(foreground, alpha, 16)
-    assert (extended[484:536, 484:546] == SUBJECT).all()
-    assert (extended == SUBJECT).all()  # the mean, where there is only one colour
-    foreground[500:520, 515:530] = (1, 2, 3)
-    two = extend_colour(foreground, alpha, 16)
-    assert tuple(two[510, 490]) == SUBJECT
-    assert tuple(two[510, 545]) == (1, 2, 3)
-    assert np.array_equal(two[alpha > 0], foreground[alpha > 0])
-
-
-def test_colour_of_an_empty_and_of_a_full_matte() -> None:
-    colour = np.full((8, 8, 3), 7, np.uint8)
-    assert extend_colour(colour, np.zeros((8, 8), np.uint8), 16).shape == (8, 8, 3)
-    assert np.array_equal(extend_colour(colour, np.full((8, 8), 9, np.uint8), 16), colour)
 
 
 # forms

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import io
+import json
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,6 +60,13 @@ def fitted(*names: str) -> NDArray[np.uint8]:
 def test_the_default_model_tells_what_a_photo_shows(base: TorchModel, photo: str, subject: str) -> None:
     result = run(base, (PHOTOS / photo).read_bytes(), parse_options({}, background_file=False), Limits())
     assert result.subject == subject
+
+
+def test_a_zip_tells_what_its_photo_shows_and_says_null_where_the_model_does_not(base: TorchModel) -> None:
+    for model, subject in ((base, "animal"), (FakeModel(), None)):
+        made = run(model, (PHOTOS / "cat.jpg").read_bytes(), Options(output="zip"), Limits())
+        with zipfile.ZipFile(io.BytesIO(made.data)) as archive:
+            assert json.loads(archive.read("meta.json"))["subject"] == subject == made.subject
 
 
 def test_each_picture_of_a_batch_has_its_own_subject(base: TorchModel) -> None:

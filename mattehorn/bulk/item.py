@@ -185,6 +185,7 @@ def _keep(ref: ObjectRef, plan: Plan, store: Store, source: _Source, result: Cut
         "sha256": digest,
         "quality": json.dumps(quality),
         "pixels": f"{result.width}x{result.height}",
+        **({"subject": result.subject} if result.subject else {}),
         **({"job-id": plan.job} if plan.job else {}),
     }
     review = result.route == "review"
@@ -213,6 +214,7 @@ def _keep(ref: ObjectRef, plan: Plan, store: Store, source: _Source, result: Cut
         width=result.width,
         height=result.height,
         model=result.model,
+        subject=result.subject,
         quality=quality,
         timings_ms=dict(result.timings_ms),
     )
@@ -241,6 +243,7 @@ def _already_there(ref: ObjectRef, plan: Plan, store: Store, version: str, there
         width=int(width) if width.isdecimal() else None,
         height=int(height) if height.isdecimal() else None,
         model=note.get("model"),
+        subject=note.get("subject"),
         quality=_quality(note.get("quality")),
     )
 

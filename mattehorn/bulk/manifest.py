@@ -1,8 +1,8 @@
 """A job's results as lines: one JSON object per photo, and the counts that follow from them.
 
 What it is not: it knows no store; jobs.py places the lines. A line is {source, version, status, output, sha256, size,
-width, height, model, quality, timings_ms, cost, seconds, at} and, where the photo failed, `error` {code, reason}; where
-its result is to be reviewed, `review` true.
+width, height, model, subject, quality, timings_ms, cost, seconds, at} and, where the photo failed, `error` {code,
+reason}; where its result is to be reviewed, `review` true.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ def line(outcome: Outcome, output_bucket: str, at: float) -> dict[str, Any]:
         "width": outcome.width,
         "height": outcome.height,
         "model": outcome.model,
+        "subject": outcome.subject,
         "quality": outcome.quality,
         "timings_ms": {stage: round(ms, 1) for stage, ms in outcome.timings_ms.items()},
         "cost": _cost(outcome),

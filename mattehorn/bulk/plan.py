@@ -41,6 +41,8 @@ class CutOutResult(Protocol):
     @property
     def model(self) -> str: ...
     @property
+    def subject(self) -> str | None: ...
+    @property
     def timings_ms(self) -> Mapping[str, float]: ...
     @property
     def route(self) -> Route | None: ...
@@ -110,6 +112,7 @@ class Outcome:
     width: int | None = None
     height: int | None = None
     model: str | None = None
+    subject: str | None = None
     quality: Mapping[str, Any] | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0

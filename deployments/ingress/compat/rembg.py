@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +27,7 @@ from mattehorn import telemetry
 from mattehorn.errors import ConflictingOptions, CorruptImage, FetchFailed, MattehornError, MissingImage, OptionError
 from mattehorn.fetch.sources import Source
 from mattehorn.models.base import ModelCard
-from mattehorn.models.zoo import find_card
+from mattehorn.models.zoo import running_cards
 from mattehorn.options import Options, parse_options
 
 PATH = "/api/remove"
@@ -86,7 +87,8 @@ class Parameters:
 
 def router(service: Service, sources: Sources, work: Work) -> APIRouter:
     router = APIRouter(tags=["rembg"])
-    running = find_card(service.settings.model, service.settings.model_dir)
+    settings = service.settings
+    running = running_cards(settings.model, settings.strong_model, settings.model_dir).values()
 
     async def answer(request: Request, missing: tuple[str, str]) -> Response:
         started = time.perf_counter()
@@ -133,10 +135,10 @@ def _named(form: Body, sent: Parameters, missing: tuple[str, str]) -> Body:
     raise MissingImage("Field required", where=where, field=field)
 
 
-def translate(sent: Parameters, running: ModelCard) -> Wish:
+def translate(sent: Parameters, running: Collection[ModelCard]) -> Wish:
     """Native options: rembg's parameters, its PNG, its edges (0/0/0) and its answer to a photo without a subject."""
-    warnings = _model_warnings(sent, running)
-    native: dict[str, Any] = {"alpha_threshold": 0, "erode_px": 0, "feather_px": 0, "allow_empty": True}
+    model, warnings = _model(sent, running)
+    native: dict[str, Any] = {"model": model, "alpha_threshold": 0, "erode_px": 0, "feather_px": 0, "allow_empty": True}
     native["format"] = sent.text("format") or "png"
     trimap = {name: sent.whole(name, *bounds) for name, bounds in _TRIMAP.items()}
     if sent.truth("a"):
@@ -159,14 +161,20 @@ def translate(sent: Parameters, running: ModelCard) -> Wish:
     return Wish(options, sent.truth("ppm"), warnings)
 
 
-def _model_warnings(sent: Parameters, running: ModelCard) -> tuple[str, ...]:
-    """Raises OptionError for a model that neither runs here nor is one of rembg's."""
+def _model(sent: Parameters, running: Collection[ModelCard]) -> tuple[str, tuple[str, ...]]:
+    """(native `model`, warnings). A model that runs here is the one that answers; for another of rembg's, any is.
+
+    Raises OptionError for a model that neither runs here nor is one of rembg's.
+    """
     name = sent.text("model")
-    if name in ("", "auto", running.name, running.id):
-        return ()
+    if name in ("", "auto"):
+        return "auto", ()
+    if any(name in (card.name, card.id) for card in running):
+        return name, ()
     if name not in MODELS:
-        raise sent.refused("model", f"is not known; this service runs {running.id}, and rembg's names are allowed.")
-    return ("model_substituted",)
+        ids = " and ".join(card.id for card in running)
+        raise sent.refused("model", f"is not known; this service runs {ids}, and rembg's names are allowed.")
+    return "auto", ("model_substituted",)
 
 
 def _background(sent: Parameters) -> str | None:

@@ -8,7 +8,10 @@ _BINARY = {"type": "string", "format": "binary"}
 _TRUTH = {"type": "boolean", "default": False}
 
 PARAMETERS: dict[str, dict[str, Any]] = {
-    "model": {"type": "string", "description": "one of rembg's names; one that does not run here is substituted"},
+    "model": {
+        "type": "string",
+        "description": "the name or id of a model that runs here, or one of rembg's: substituted where it does not",
+    },
     "a": {**_TRUTH, "description": "alpha matting: refine=matting of the native API"},
     "af": {"type": "integer", "minimum": 0, "maximum": 255, "default": 240, "description": "checked, without effect"},
     "ab": {"type": "integer", "minimum": 0, "maximum": 255, "default": 10, "description": "checked, without effect"},
