@@ -23,7 +23,7 @@ from mattehorn.options import Options
 from mattehorn.pipeline import Result
 from mattehorn.recipe.gate import Gate, Wish
 from mattehorn.rendition import Rendition
-from mattehorn.store.results import StoredResult
+from mattehorn.store.records import StoredResult
 
 T = TypeVar("T")
 Lane = Literal["interactive", "bulk"]

@@ -40,17 +40,23 @@ max-stream-events = 1  # a job that waits for a worker has no second one
 hooks = "tests.schemathesis_hooks"
 [dictionaries.known]
 values = {known}
+[dictionaries.doomed]
+values = {doomed}
 [parameters]
 "path.result_id" = {{ dictionary = "known", probability = 0.5 }}
 "path.job_id" = {{ dictionary = "known", probability = 0.5 }}
+[[operations]]
+include-method = "DELETE"
+include-path = "/v1/results/{{result_id}}"
+parameters = {{ "path.result_id" = {{ dictionary = "doomed", probability = 0.5 }} }}
 """
+KEPT = dict.fromkeys(("store", "store_alpha", "store_source"), "true")
 
 
 def known_ids(url: str) -> list[str]:
     """The ids of a stored result, with matte and source, and of a job that has ended."""
+    stored = stored_id(url)
     with httpx.Client(base_url=url, timeout=60) as client:
-        kept = dict.fromkeys(("store", "store_alpha", "store_source"), "true")
-        stored = client.post("/v1/mattes", files={"file": ("a.png", PHOTO)}, data=kept).raise_for_status()
         job = client.post("/v1/jobs", files={"files": ("a.png", PHOTO)}, data={"recipe": "transparent-web"})
         path = job.raise_for_status().headers["location"]
         client.post(f"{path}/cancel").raise_for_status()
@@ -58,7 +64,13 @@ def known_ids(url: str) -> list[str]:
         while client.get(path).json()["state"] not in ENDED:
             assert time.monotonic() < deadline, "a cancelled job did not end"
             time.sleep(0.1)
-    return [stored.headers["x-mattehorn-result-id"], path.rpartition("/")[2]]
+    return [stored, path.rpartition("/")[2]]
+
+
+def stored_id(url: str) -> str:
+    """The id of a result that is stored now, with matte and source."""
+    asked = httpx.post(f"{url}/v1/mattes", files={"file": ("a.png", PHOTO)}, data=KEPT, timeout=60)
+    return str(asked.raise_for_status().headers["x-mattehorn-result-id"])
 
 
 def check(
@@ -67,10 +79,11 @@ def check(
     """Fails with schemathesis's own words when an answer of the service at `url` is not as its document says.
 
     `examples` made-up requests per operation are asked, the same in every run; among their ids are `known`, by default
-    those of known_ids.
+    those of known_ids; of what is deleted another, so that the known one stays.
     """
+    doomed = known or [stored_id(url)]
     config = folder / "schemathesis.toml"
-    config.write_text(CONFIG.format(known=json.dumps(known or known_ids(url))), "utf-8")
+    config.write_text(CONFIG.format(known=json.dumps(known or known_ids(url)), doomed=json.dumps(doomed)), "utf-8")
     command = [str(Path(sys.executable).parent / "schemathesis"), "--config-file", str(config), "--no-color", "run"]
     command += [f"{url}/openapi.json", "--checks", ",".join(CHECKS), "--phases", phases, "--workers", "2"]
     command += ["--max-examples", str(examples), "--generation-deterministic"]

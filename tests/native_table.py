@@ -1,4 +1,4 @@
-"""One request for each code of the native API's errors (contract 1.6) that any service gives to anybody.
+"""One request or more for each code of the native API's errors (contract 1.6) that any service gives to anybody.
 
 The other codes need a state that the tests of their own make: keys (`missing_key`, `invalid_key`), budgets
 (`rate_limited`, `quota_exceeded`), a full or broken service (`overloaded`, `model_loading`, `unavailable`,
@@ -35,7 +35,7 @@ class Row:
     request: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return self.code
+        return self.code if self.path == MATTES else f"{self.code} {self.method} {self.path}"
 
 
 def _form(data: bytes = PHOTO, **fields: str) -> dict[str, Any]:
@@ -54,6 +54,7 @@ TABLE = [
     Row(403, "forbidden", "/v1/events/s3", request={"json": {}}),
     Row(404, "not_found", "/v1/nothing", "GET"),
     Row(404, "result_not_found", f"/v1/results/{NO_ID}", "GET"),
+    Row(404, "result_not_found", f"/v1/results/{NO_ID}", "DELETE"),
     Row(404, "job_not_found", f"/v1/jobs/{NO_ID}", "GET"),
     Row(405, "method_not_allowed", method="DELETE"),
     Row(406, "not_acceptable", request=_form() | {"headers": {"accept": "text/html"}}),
@@ -62,6 +63,8 @@ TABLE = [
     Row(415, "unsupported_media_type", request=_raw(PHOTO, "text/html")),
     Row(415, "unsupported_image", request=_form(PDF)),
     Row(422, "invalid_option", request=_form(feather_px="99")),
+    Row(422, "invalid_option", "/v1/results?limit=0", "GET"),
+    Row(422, "unknown_option", "/v1/results?tenant=shop", "GET"),
     Row(422, "unknown_option", request=_form(shiny="1")),
     Row(422, "conflicting_options", request=_form(format="jpg")),
     Row(422, "unknown_model", request=_form(model="u2net")),

@@ -21,6 +21,7 @@ from mattehorn.errors import (
     Overloaded,
     RateLimited,
 )
+from mattehorn.store.records import delete_record
 from tests.api_client import EMPTY
 from tests.cache_bench import SHOP, Pool, Replica, run, spent, until
 from tests.service import encoded, photo
@@ -97,7 +98,7 @@ def test_a_stored_result_is_given_again_under_its_id_while_it_is_stored(tmp_path
         assert first.answer.stored is not None
         assert (second.cache, second.answer.stored) == ("hit", first.answer.stored)
         assert (await replica.cut_out(**wish, name="mug")).cache == "miss"
-        pool.store.delete(f".results/{first.answer.stored.id}.json")
+        delete_record(pool.store, first.answer.stored)
         third = await replica.cut_out(**wish)
         assert third.cache == "miss"
         assert third.answer.stored is not None

@@ -139,6 +139,7 @@ def test_openapi_describes_every_route_of_the_contract(client: Client) -> None:
     assert paths == {
         "/v1/mattes",
         "/v1/usage",
+        "/v1/results",
         "/v1/results/{result_id}",
         "/v1/results/{result_id}/image",
         "/v1/results/{result_id}/alpha",

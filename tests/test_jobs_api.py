@@ -19,7 +19,7 @@ from mattehorn.bulk.job_spec import KEYS_MOST
 from mattehorn.bulk.jobs import Jobs
 from mattehorn.errors import QueueUnavailable
 from mattehorn.recipe.recipe import PRESETS
-from mattehorn.store.results import ID_FORM
+from mattehorn.store.records import ID_FORM
 from tests.api_client import error_of
 from tests.bulk_bench import photo
 from tests.bulk_http import ENDED, FORM, RECIPE, Site, eventually, form, part

@@ -14,15 +14,13 @@ from hypothesis import strategies as st
 
 from mattehorn.errors import MattehornError, ResultNotFound
 from mattehorn.store.open import LocalStore, check_key
+from mattehorn.store.records import StoredResult, load_result, new_id, record_key, time_of
 from mattehorn.store.results import (
     KEY_PRESETS,
-    StoredResult,
     check_template,
     load_alpha,
     load_image,
-    load_result,
     load_source,
-    new_id,
     render_key,
     save_result,
 )
@@ -161,6 +159,7 @@ def test_ids_of_later_results_sort_first() -> None:
     moments = [NOW + timedelta(milliseconds=n) for n in (0, 1, 31, 32, 33, 1_000_000, 10**12)]
     ids = [new_id(moment) for moment in moments]
     assert ids == sorted(ids, reverse=True)
+    assert [round(time_of(each) * 1000) for each in ids] == [int(moment.timestamp() * 1000) for moment in moments]
 
 
 def test_ids_of_one_moment_differ_and_share_only_their_time() -> None:
@@ -175,7 +174,7 @@ def test_ids_of_one_moment_differ_and_share_only_their_time() -> None:
 
 def test_records_list_newest_first(store: LocalStore) -> None:
     saved = [save(store, image=bytes([n]), now=NOW + timedelta(seconds=n)) for n in range(3)]
-    assert list(store.list(".results/")) == [f".results/{each.id}.json" for each in reversed(saved)]
+    assert list(store.list(".results/")) == [record_key("anonymous", each.id) for each in reversed(saved)]
 
 
 def test_a_record_tells_size_digest_and_time(store: LocalStore) -> None:
@@ -239,9 +238,19 @@ def test_a_picture_that_is_gone_or_replaced_is_not_found_and_never_another(store
         load_image(store, saved)
 
 
+def test_a_record_of_version_0_1_is_its_tenants_alone(store: LocalStore) -> None:
+    saved = save(store, info=INFO | {"tenant": "shop"})
+    data = store.get(record_key("shop", saved.id))
+    store.delete(record_key("shop", saved.id))
+    store.put(f".results/{saved.id}.json", data, content_type="application/json")
+    assert load_result(store, saved.id, "shop") == saved
+    with pytest.raises(ResultNotFound):
+        load_result(store, saved.id)
+
+
 def test_a_record_of_a_later_version_still_loads(store: LocalStore) -> None:
     saved = save(store)
-    path = f".results/{saved.id}.json"
+    path = record_key("anonymous", saved.id)
     later = json.loads(store.get(path)) | {"new_field": 1}
     store.put(path, json.dumps(later).encode(), content_type="application/json")
     assert load_result(store, saved.id) == saved
@@ -250,7 +259,7 @@ def test_a_record_of_a_later_version_still_loads(store: LocalStore) -> None:
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'"text"', b"{}", b"\xff"])
 def test_a_damaged_record_is_an_internal_error_without_details(store: LocalStore, damage: bytes) -> None:
     saved = save(store)
-    store.put(f".results/{saved.id}.json", damage, content_type="application/json")
+    store.put(record_key("anonymous", saved.id), damage, content_type="application/json")
     with pytest.raises(MattehornError, match="damaged") as broken:
         load_result(store, saved.id)
     assert broken.value.code == "internal"

@@ -169,10 +169,12 @@ def test_a_stored_result_is_its_tenants_alone(door: Door) -> None:
 def test_what_was_made_without_keys_is_an_admins_afterwards(tmp_path: Path) -> None:
     with Client(InProcessService(tmp_path / "results")) as before:
         result = post(before, {}, **KEPT).headers["x-mattehorn-result-id"]
-        record = tmp_path / "results" / ".results" / f"{result}.json"
+        records = tmp_path / "results" / ".results"
+        record = records / "of" / "anonymous" / f"{result}.json"
         older = json.loads(record.read_text())
         assert older.pop("tenant") == "anonymous"
-        record.write_text(json.dumps(older))  # as an earlier version wrote it
+        record.unlink()
+        (records / f"{result}.json").write_text(json.dumps(older))  # as version 0.1 did
         assert before.get(f"/v1/results/{result}").status_code == 200
     with Door(tmp_path) as door:
         error_of(door.get(f"/v1/results/{result}", headers=door.key("shop")), 404, "result_not_found")

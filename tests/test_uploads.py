@@ -15,7 +15,7 @@ from deployments.ingress.bulk.upload_sweep import PAUSE_LEAST_S, PAUSE_MOST_S, U
 from mattehorn.bulk.uploads import ORPHAN_S, born_at, remove_old_uploads
 from mattehorn.errors import StoreUnavailable
 from mattehorn.settings import BulkSettings
-from mattehorn.store.results import new_id
+from mattehorn.store.records import new_id
 from tests.bulk_bench import JPEG, Bench, body, photo
 from tests.bulk_http import RECIPE, Site, form, part, service_over
 

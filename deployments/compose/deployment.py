@@ -39,7 +39,8 @@ from mattehorn.routed import settled
 from mattehorn.settings import Settings
 from mattehorn.stability import mirrored
 from mattehorn.store.open import open_store
-from mattehorn.store.results import StoredResult, check_template, save_result
+from mattehorn.store.records import StoredResult
+from mattehorn.store.results import check_template, save_result
 from mattehorn.telemetry import Stages
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from typing import Any, get_args
 from pydantic import TypeAdapter
 
 from mattehorn.quality import Reason
-from mattehorn.store.results import StoredResult
+from mattehorn.store.records import StoredResult
 
 _TEXT = {"type": "string"}
 _WHOLE = {"type": "integer", "minimum": 0}
@@ -47,7 +47,15 @@ MATTE = record(
     warnings={"type": "array", "items": _TEXT},
 )
 ARTICLE = record(result=_BASE64, alpha=or_null(_BASE64), width=_SIDE, height=_SIDE, result_id=or_null(_TEXT))
-_STORED = TypeAdapter(StoredResult).json_schema()
+_RECORD = TypeAdapter(StoredResult).json_schema(mode="serialization")
+_STORED = {
+    **_RECORD,
+    "required": [*_RECORD["properties"], "url"],
+    "properties": {
+        **_RECORD["properties"],
+        "url": {**_TEXT, "description": "the picture: signed, for an hour, where the store has URLs"},
+    },
+}
 _MODEL = record(
     name=_TEXT,
     version=_TEXT,
@@ -82,6 +90,12 @@ def _json(status: int, description: str, schema: dict[str, Any]) -> Answers:
     return answer(status, description, {"application/json": schema})
 
 
+HISTORY = _json(
+    200,
+    "Newest first. next_cursor: the next page; null after the last.",
+    record(results={"type": "array", "items": _STORED}, next_cursor=or_null(_TEXT)),
+)
+REMOVED: Answers = {204: {"description": "The result is gone, and its id is not found any more."}}
 STORED = _json(200, "The record of a stored result.", _STORED)
 SOURCE = answer(200, "The photo as it came.", {"image/*": BINARY, "application/octet-stream": BINARY})
 ALPHA = answer(200, "8-bit grey.", {"image/png": BINARY})

@@ -17,6 +17,7 @@ from deployments.ingress.jobs import Service
 from deployments.ingress.middleware import BodyLimitMiddleware, RequestMiddleware
 from deployments.ingress.once.cache_sweep import KeptSweep
 from deployments.ingress.once.idempotency import Idempotency
+from deployments.ingress.removal_sweep import RemovalSweep
 from deployments.ingress.sources import Sources
 from deployments.ingress.sweeps import Sweep, lifespan
 from deployments.ingress.work import Work
@@ -26,7 +27,7 @@ from mattehorn.recipe.own import read_recipes
 def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
     """The ASGI application of the whole HTTP surface."""
     bulk, work, idempotency = BulkAccess(service.settings), Work(service), Idempotency(service)
-    sweeps: list[Sweep] = [KeptSweep(work.kept), KeptSweep(idempotency.kept)]
+    sweeps: list[Sweep] = [KeptSweep(work.kept), KeptSweep(idempotency.kept), RemovalSweep(service.store)]
     if service.settings.bulk.enabled:
         sweeps.append(UploadSweep(service.settings.bulk, bulk))
     keys = keys_of(service.settings)

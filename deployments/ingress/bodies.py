@@ -53,7 +53,7 @@ async def read_body(request: Request, limits: Limits) -> Body:
     streams in."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type.startswith(_RAW):
-        return _raw(await request.body(), _once(request.query_params.multi_items()), limits)
+        return _raw(await request.body(), once(request.query_params.multi_items()), limits)
     if request.query_params:
         first = next(iter(request.query_params))
         raise OptionError(f"{first[:80]} was sent in the query; send options in the body.", field=first[:80])
@@ -95,7 +95,7 @@ async def read_form(request: Request, limits: Limits, *, photo_only: bool = Fals
     try:
         # an empty part is one that was not sent
         files = [(name, part) for name, part in form.multi_items() if isinstance(part, UploadFile) and part.size]
-        fields = _once((name, value) for name, value in form.multi_items() if isinstance(value, str) and value)
+        fields = once((name, value) for name, value in form.multi_items() if isinstance(value, str) and value)
         for name in IMAGE_PARTS:
             if name in fields:
                 raise MissingImage(f"{name} came as text; send it as a file part (curl: -F {name}=@PHOTO).")
@@ -103,7 +103,7 @@ async def read_form(request: Request, limits: Limits, *, photo_only: bool = Fals
         if photo_only:
             photo = _only_photo(photos)
             return Body(_within(await photo.read(), limits), photo.filename or "", None, fields)
-        others = _once(item for item in files if item[0] not in IMAGE_PARTS)
+        others = once(item for item in files if item[0] not in IMAGE_PARTS)
         background = others.pop("background_file", None)
         for name in others:
             raise OptionError(
@@ -193,7 +193,8 @@ def _within(photo: bytes, limits: Limits) -> bytes:
     return photo
 
 
-def _once(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+def once(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """`items` as a dict. Raises OptionError for one that came twice."""
     fields: dict[str, Any] = {}
     for name, value in items:
         if name in fields:
@@ -222,7 +223,7 @@ def _urlencoded(data: bytes, limits: Limits) -> dict[str, Any]:
             "The body is not urlencoded text of at most "
             f"{limits.fields} fields; a photo's bytes need Content-Type image/* or a multipart form."
         ) from None
-    return _once(pairs)
+    return once(pairs)
 
 
 def _named(fields: dict[str, Any], limits: Limits, uploads: int = 0) -> Body:

@@ -15,6 +15,7 @@ from deployments.ingress.jobs import Service, job_for, observe_total, require_mo
 from deployments.ingress.negotiate import Accept, parse_accept, require
 from deployments.ingress.once.idempotency import Idempotency
 from deployments.ingress.recipe_field import wish_for
+from deployments.ingress.result_entries import result_url
 from deployments.ingress.sources import Sources, with_fetch
 from deployments.ingress.tenancy import own_limits
 from deployments.ingress.work import Work
@@ -24,10 +25,6 @@ from mattehorn.options import Options
 from mattehorn.recipe.gate import Wish
 from mattehorn.recipe.recipe import Recipe
 from mattehorn.settings import Settings
-from mattehorn.store.interface import Store
-from mattehorn.store.results import StoredResult
-
-URL_EXPIRES_S = 3600  # a signed URL lives as long as a page stays open, not as long as a leak hurts
 
 
 def router(
@@ -81,8 +78,3 @@ def _possible_formats(options: Options) -> list[str]:
     if options.format:
         return [options.format]
     return ["jpg", "png"] if options.kind == "composite" else ["png"]
-
-
-def result_url(store: Store, stored: StoredResult) -> str:
-    """A signed URL where the store gives one, else our own."""
-    return store.presign(stored.key, URL_EXPIRES_S) or f"/v1/results/{stored.id}/image"

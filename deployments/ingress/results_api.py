@@ -1,29 +1,51 @@
-"""GET /v1/results/{id}: what was stored with `store=true`, for the tenant whose it is."""
+"""`/v1/results`: what was stored with `store=true`, listed, looked at and removed, by the tenant whose it is."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from deployments.ingress import answer_schemas, schemas
+from deployments.ingress import answer_schemas, history_query, schemas
+from deployments.ingress.errors import SafeJson
+from deployments.ingress.history_query import Query
 from deployments.ingress.jobs import Service
-from deployments.ingress.tenancy import load_own
-from mattehorn.store.results import StoredResult, load_alpha, load_image, load_source
+from deployments.ingress.result_entries import entry
+from deployments.ingress.tenancy import TENANT, load_own, load_own_removed, seen_owners
+from mattehorn.errors import ResultNotFound
+from mattehorn.store import history
+from mattehorn.store.records import StoredResult
+from mattehorn.store.removal import remove_result
+from mattehorn.store.results import load_alpha, load_image, load_source
+
+log = logging.getLogger("ray.serve")
+
+_READERS = 8  # of records, for all searches of this replica: a search of many takes turns, and no request's threads
 
 
 def router(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v1/results", tags=["results"], responses=schemas.RESULT)
+    _add_history(router, service)
 
     async def load(result_id: str) -> StoredResult:
         return await run_in_threadpool(load_own, service.store, result_id)
 
     @router.get("/{result_id}", responses=answer_schemas.STORED)
-    async def get_result(result_id: str) -> dict[str, Any]:
+    async def get_result(result_id: str) -> JSONResponse:
         """Metadata of a stored result, with its storage key."""
-        return asdict(await load(result_id))
+        stored = await load(result_id)
+        return SafeJson(await run_in_threadpool(entry, service.store, stored))
+
+    @router.delete("/{result_id}", status_code=204, responses=answer_schemas.REMOVED, response_class=Response)
+    async def delete_result(result_id: str) -> Response:
+        """Removes a stored result, with the pictures that no other result names."""
+        await run_in_threadpool(_remove, service, result_id)
+        log.info("result_removed result=%s", result_id)
+        return Response(status_code=204)
 
     @router.get("/{result_id}/image", responses=schemas.IMAGE, response_class=Response)
     async def get_image(result_id: str) -> Response:
@@ -45,3 +67,29 @@ def router(service: Service) -> APIRouter:
         return Response(data, media_type=stored.source_content_type)
 
     return router
+
+
+def _add_history(router: APIRouter, service: Service) -> None:
+    readers = ThreadPoolExecutor(_READERS, thread_name_prefix="history")
+
+    @router.get("", openapi_extra=history_query.PARAMETERS, responses=answer_schemas.HISTORY | schemas.errors(422))
+    async def list_results(request: Request) -> JSONResponse:
+        """Stored results, newest first. A page of a search may be short, or empty, and still have a `next_cursor`."""
+        query = history_query.parse_query(request.query_params.multi_items(), TENANT.get().name)
+        return SafeJson(await run_in_threadpool(_listing, service, query, readers))
+
+
+def _listing(service: Service, query: Query, readers: ThreadPoolExecutor) -> dict[str, Any]:
+    tenant = TENANT.get()
+    page = history.page(service.store, seen_owners(tenant), query.search, query.limit, query.after, readers)
+    cursor = None if page.after is None else history_query.cursor_of(page.after, tenant.name)
+    return {"results": [entry(service.store, result) for result in page.results], "next_cursor": cursor}
+
+
+def _remove(service: Service, result_id: str) -> None:
+    """Also what an earlier DELETE began and did not end. Raises ResultNotFound, StoreUnavailable."""
+    try:
+        stored = load_own(service.store, result_id)
+    except ResultNotFound:
+        stored = load_own_removed(service.store, result_id)
+    remove_result(service.store, stored)

@@ -23,7 +23,7 @@ from mattehorn.errors import MattehornError, NotFound, OptionError
 from mattehorn.queue.interface import Queue
 from mattehorn.recipe.recipe import Recipe
 from mattehorn.store.key_template import clean_stem
-from mattehorn.store.results import ID_FORM, new_id
+from mattehorn.store.records import ID_FORM, new_id
 
 SPECS_KEPT = 256  # specs never change
 HEADS_MOST = 16  # a listing may lag behind (Swift); so few missing shards are asked for one by one

@@ -12,7 +12,7 @@ from mattehorn.bulk.jobs import Jobs
 from mattehorn.bulk.places import UPLOADS
 from mattehorn.bulk.progress import ENDED
 from mattehorn.errors import NotFound
-from mattehorn.store.results import CROCKFORD, ID_FORM, TIME_CHARS
+from mattehorn.store.records import ID_FORM, time_of
 
 ORPHAN_S = 24 * 3600.0  # of photos without a job: their request, which takes minutes, died or could not be queued
 
@@ -34,12 +34,8 @@ def remove_old_uploads(jobs: Jobs, *, kept_s: float, now: datetime) -> int:
 
 
 def born_at(job: str) -> datetime:
-    """When the id was made; the inverse of results.new_id, to the millisecond."""
-    left = 0
-    for character in job[:TIME_CHARS]:
-        left = left * len(CROCKFORD) + CROCKFORD.index(character)
-    milliseconds = 2 ** (5 * TIME_CHARS) - 1 - left
-    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
+    """When the id was made, to the millisecond."""
+    return datetime.fromtimestamp(0, UTC) + timedelta(seconds=time_of(job))
 
 
 def _is_done_with(jobs: Jobs, job: str, kept_s: float, now: datetime) -> bool:

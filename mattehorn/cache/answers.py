@@ -13,7 +13,7 @@ from mattehorn.cache.kept import Entry, Kept
 from mattehorn.errors import MattehornError, StoreUnavailable
 from mattehorn.pipeline import Result
 from mattehorn.store.interface import Store
-from mattehorn.store.results import StoredResult, load_result
+from mattehorn.store.records import StoredResult, load_result
 
 # Reading one holds it three times for a moment (object, result, response). 64 MB is a 16-megapixel cutout that does not
 # compress at all, or a usual one of 50; 40 requests at once each with more would not fit beside an ingress replica.
@@ -66,7 +66,7 @@ class Answers:
 
     def _is_stored(self, stored: StoredResult) -> bool:
         try:
-            load_result(self._store, stored.id)
+            load_result(self._store, stored.id, stored.tenant)
         except StoreUnavailable:
             raise
         except MattehornError:  # it is gone, or its record is damaged

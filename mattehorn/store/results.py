@@ -1,25 +1,24 @@
-"""Stored results: which key a picture gets, and its record `.results/{id}.json`, which finds it again.
+"""Stored results: which key a picture gets; saved with its record (records.py), and read again.
 
-What it is not: it opens no store (open.py) and makes no picture. Called by compose (save), ingress (load)
-and at start (check_template). A record is written last and never changed, so it never points at nothing. Ids
-sort newest first, so a plain listing of the records is the history. All times are UTC.
+What it is not: it opens no store (open.py), makes no picture, lists none (history.py) and deletes none (removal.py).
+Called by compose (save), ingress (load) and at start (check_template). The record is written last, so it never points
+at nothing.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-from mattehorn.access.tenant import ANONYMOUS
-from mattehorn.errors import MattehornError, ResultNotFound, StoreUnavailable
+from mattehorn.errors import ResultNotFound, StoreUnavailable
 from mattehorn.store.interface import DEFAULT_TYPE, OUTAGE_RETRY_S, Store, StoreKeyMissing
 from mattehorn.store.key_template import KEY_PRESETS, check_ext, check_template, render_key, with_suffix
+from mattehorn.store.records import StoredResult, load_result, new_id, no_result, put_record
+from mattehorn.store.shared import Maker, may_share
 
 __all__ = [
     "KEY_PRESETS",
@@ -35,49 +34,9 @@ __all__ = [
     "save_result",
 ]
 
-RECORDS = ".results/"  # out of reach for key templates: none of their parts may begin with a dot
 NUMBERED_TRIES = 20  # `-2` to `-20`; then the id takes the number's place, as each try costs requests
 
-CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"  # base 32 without i, l, o, u; the letters sort by value
-TIME_CHARS, RANDOM_CHARS = 10, 16  # 50 bits of milliseconds (to the year 37000), 80 bits nobody can guess
-ID_FORM = re.compile(f"[{CROCKFORD}]{{{TIME_CHARS + RANDOM_CHARS}}}")
-
 SOURCE_TYPES = {"jpg": "image/jpeg", "jpeg": "image/jpeg", "tif": "image/tiff", "tiff": "image/tiff"}
-
-
-@dataclass(frozen=True)
-class StoredResult:
-    """One record. Sides in px, `size` in bytes, `sha256` (hex) of the stored bytes, `created_at` RFC 3339.
-
-    `name` and `sku` are as the caller sent them, for search; `tenant` is whose it is. `options` are all that were
-    used, `quality` is {"score", "reasons"} and the gate's "route" where there was one, `recipe` `name@version;hash`,
-    `extra` whatever the saver added.
-    """
-
-    id: str
-    key: str
-    content_type: str
-    width: int
-    height: int
-    size: int
-    sha256: str
-    created_at: str
-    name: str | None = None
-    sku: str | None = None
-    model: str | None = None
-    subject: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    recipe: str | None = None
-    quality: dict[str, Any] | None = None
-    alpha_key: str | None = None
-    alpha_sha256: str | None = None
-    source_key: str | None = None
-    source_sha256: str | None = None
-    source_content_type: str | None = None
-    tenant: str = ANONYMOUS.name
-    extra: dict[str, Any] = field(default_factory=dict)
-
-
 INFO_FIELDS = ("width", "height", "name", "sku", "model", "subject", "options", "recipe", "quality", "tenant")
 
 
@@ -100,7 +59,7 @@ def save_result(
 
     `info` needs `width` and `height` and may hold the other INFO_FIELDS; whatever else it holds becomes `extra`. All of
     it must be JSON. `template` is a preset or a template, and `folder` goes before what it gives; `now` has a zone.
-    Where a key holds other bytes, `-2`, `-3`.. goes before the suffix; where the same, the key is used again.
+    Where a key holds other bytes, `-2`, `-3`.. goes before the suffix; where this tenant's same, the key is used again.
     """
     given = json.loads(json.dumps(dict(info)))  # as it will be read back; fails before anything is written
     key = render_key(template, name=given.get("name") or "", sku=given.get("sku"), time=now, ext=ext, run=run)
@@ -114,41 +73,20 @@ def save_result(
         extra={name: value for name, value in given.items() if name not in INFO_FIELDS},
         **{name: given[name] for name in INFO_FIELDS if given.get(name) is not None},
     )
-    note = {"model": result.model or "", "result-id": result.id}
-    result = replace(result, key=_put_unique(store, result.key, image, content_type, note))
+    maker = Maker(result.id, result.tenant, result.model or "")
+    result = replace(result, key=_put_unique(store, result.key, image, content_type, maker))
     stem = result.key.removesuffix(f".{ext}")
     if alpha is not None:
-        alpha_key = _put_unique(store, f"{stem}_alpha.png", alpha, "image/png", note)
+        alpha_key = _put_unique(store, f"{stem}_alpha.png", alpha, "image/png", maker)
         result = replace(result, alpha_key=alpha_key, alpha_sha256=sha256(alpha).hexdigest())
     if source is not None:
         suffix = check_ext(source_ext or "bin")
         kind = SOURCE_TYPES.get(suffix, f"image/{suffix}" if source_ext else DEFAULT_TYPE)
-        source_key = _put_unique(store, f"{stem}_source.{suffix}", source, kind, note)
+        source_key = _put_unique(store, f"{stem}_source.{suffix}", source, kind, maker)
         digest = sha256(source).hexdigest()
         result = replace(result, source_key=source_key, source_sha256=digest, source_content_type=kind)
-    _put_record(store, result)
+    put_record(store, result)
     return result
-
-
-def load_result(store: Store, result_id: str) -> StoredResult:
-    """The record of an id. Raises ResultNotFound, also for what cannot be an id."""
-    if not ID_FORM.fullmatch(result_id):
-        raise no_result()
-    try:
-        data = store.get(_record_key(result_id))
-    except StoreKeyMissing as exc:
-        raise no_result() from exc
-    try:
-        record = json.loads(data)
-        known = {f.name for f in fields(StoredResult)}  # a newer version may have written more
-        return StoredResult(**{name: value for name, value in record.items() if name in known})
-    except (ValueError, TypeError, AttributeError) as exc:
-        raise MattehornError("The record of this result is damaged.") from exc
-
-
-def no_result() -> ResultNotFound:
-    """The one answer to an id that is none, or is another tenant's."""
-    return ResultNotFound("There is no stored result with this id. Ids come in X-Mattehorn-Result-Id.")
 
 
 def load_image(store: Store, result: StoredResult) -> bytes:
@@ -166,13 +104,6 @@ def load_source(store: Store, result: StoredResult) -> bytes:
     return _load(store, result.source_key, result.source_sha256, "source")
 
 
-def new_id(now: datetime) -> str:
-    """26 characters of Crockford's base 32: inverted milliseconds, then random. Later ids sort first."""
-    left = 2 ** (5 * TIME_CHARS) - 1 - int(now.timestamp() * 1000)
-    digits = [CROCKFORD[(left >> (5 * i)) & 31] for i in reversed(range(TIME_CHARS))]
-    return "".join(digits + [secrets.choice(CROCKFORD) for _ in range(RANDOM_CHARS)])
-
-
 def _candidates(key: str, result_id: str) -> Iterator[str]:
     yield key
     for number in range(2, NUMBERED_TRIES + 1):
@@ -180,35 +111,14 @@ def _candidates(key: str, result_id: str) -> Iterator[str]:
     yield with_suffix(key, result_id)
 
 
-def _put_unique(store: Store, key: str, data: bytes, content_type: str, note: Mapping[str, str]) -> str:
-    """The key that now holds `data`: a new one, or one that held the same bytes before."""
-    for candidate in _candidates(key, note["result-id"]):
-        if store.put(candidate, data, create=True, content_type=content_type, metadata=note):
+def _put_unique(store: Store, key: str, data: bytes, content_type: str, maker: Maker) -> str:
+    """The key that now holds `data`: a new one, or one that held this tenant's same bytes before."""
+    for candidate in _candidates(key, maker.id):
+        if store.put(candidate, data, create=True, content_type=content_type, metadata=maker.note()):
             return candidate
-        if _holds(store, candidate, data):
+        if may_share(store, candidate, data, maker):
             return candidate
     raise StoreUnavailable("The results store has too many pictures of this name.", retry_after_s=OUTAGE_RETRY_S)
-
-
-def _holds(store: Store, key: str, data: bytes) -> bool:
-    head = store.head(key)
-    if head is None or head.size != len(data):
-        return False
-    try:
-        return store.get(key) == data
-    except StoreKeyMissing:
-        return False
-
-
-def _put_record(store: Store, result: StoredResult) -> None:
-    data = json.dumps(asdict(result), ensure_ascii=False, indent=1).encode()
-    key = _record_key(result.id)
-    if not store.put(key, data, create=True, content_type="application/json") and store.get(key) != data:
-        raise StoreUnavailable("The result's id is taken. Try again.", retry_after_s=1)
-
-
-def _record_key(result_id: str) -> str:
-    return f"{RECORDS}{result_id}.json"
 
 
 def _load(store: Store, key: str | None, digest: str | None, what: str) -> bytes:

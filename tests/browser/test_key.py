@@ -60,6 +60,24 @@ def test_the_page_asks_for_a_key_and_keeps_it_for_its_tab(
     assert_cut_out(page)
 
 
+def test_the_history_of_a_key_is_asked_for_with_it(
+    open_page: OpenPage, photo: Path, keys: dict[str, str], folder: Path
+) -> None:
+    page = open_page()
+    page.watch.refusals = 2  # type: ignore[attr-defined]  # the recipes and the history
+    page.get_by_text("History", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("This service needs an API key")
+    enter(page, keys["matte"])
+    expect(page.locator("#history-note")).to_contain_text("Nothing is kept yet")
+    pick(page, photo)
+    assert_cut_out(page)
+    page.get_by_role("button", name="Keep in the history").click()
+    expect(page.locator("#history-list li")).to_have_count(1)
+    page.locator("#history-list li").scroll_into_view_if_needed()
+    expect(page.locator("#history-list canvas")).to_be_visible()
+    assert [path.parent.name for path in folder.glob("results/.results/of/*/*.json")] == ["matte"]
+
+
 def test_a_key_for_other_work_is_told_in_the_visitors_language(
     open_page: OpenPage, photo: Path, keys: dict[str, str]
 ) -> None:

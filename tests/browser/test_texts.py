@@ -15,7 +15,7 @@ pytestmark = pytest.mark.browser
 
 WEB = Path(__file__).parents[2] / "web"
 _IN_HTML = re.compile(r'data-i18n(?:-[a-z-]+)?="([\w.-]+)"')
-_IN_SCRIPT = re.compile(r'"((?:view|busy|hint|file|fact|failure|start|ready|background|key)\.[\w.-]+)"')
+_IN_SCRIPT = re.compile(r'"((?:view|busy|hint|file|fact|failure|start|ready|background|key|history)\.[\w.-]+)"')
 
 
 def test_chinese_is_chosen_remembered_and_told_to_the_browser(open_page: OpenPage, photo: Path) -> None:
@@ -78,6 +78,9 @@ def test_nothing_is_wider_than_the_screen(open_page: OpenPage, photo: Path, widt
     for kind in ("color", "gradient", "blur", "picture"):
         choose(page, "background", kind)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.get_by_text("History", exact=True).click()
+    expect(page.locator("#history-search")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_the_keyboard_alone_reaches_everything(page: Page, photo: Path) -> None:

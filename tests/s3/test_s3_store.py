@@ -8,7 +8,7 @@ import threading
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ import pytest
 from mattehorn.errors import ResultNotFound, StoreUnavailable
 from mattehorn.ports import free_ports
 from mattehorn.settings import StoreSettings
+from mattehorn.store.history import Search, page
 from mattehorn.store.open import (
     S3Store,
     Store,
@@ -25,7 +26,9 @@ from mattehorn.store.open import (
     open_store,
     s3_client,
 )
-from mattehorn.store.results import load_alpha, load_image, load_result, load_source, save_result
+from mattehorn.store.records import StoredResult, load_result, record_key
+from mattehorn.store.removal import remove_result
+from mattehorn.store.results import load_alpha, load_image, load_source, save_result
 
 from .conftest import BUCKET, SetKeys, settings_for
 from .swift import S3Server
@@ -176,7 +179,7 @@ def test_a_saved_result_loads_back_with_its_bytes(store: Store) -> None:
     )  # fmt: skip
     assert saved.key == "outputs/20260304/050607_SKU 7_红/红色 连衣裙_matte.png"
     assert store.get(saved.key) == b"picture"
-    loaded = load_result(store, saved.id)
+    loaded = load_result(store, saved.id, "t1")
     assert loaded == saved
     assert (loaded.tenant, loaded.extra) == ("t1", {"run": 7})
     assert load_image(store, loaded) == b"picture"
@@ -200,7 +203,28 @@ def test_other_bytes_under_the_same_key_get_a_number_and_equal_bytes_get_the_key
     assert save(b"six") == f"{folder}/photo_matte-3.png"
     assert save(b"two") == f"{folder}/photo_matte-2.png"
     assert store.get(f"{folder}/photo_matte.png") == b"one"
-    assert len(list(store.list(".results/"))) == 4
+    assert len(list(store.list(".results/of/"))) == 4
+
+
+def test_a_history_is_paged_and_a_shared_picture_goes_with_its_last_result(store: Store) -> None:
+    def save(number: int, tenant: str) -> StoredResult:
+        return save_result(
+            store, image=b"one", content_type=PNG, ext="png", template="{stem}.{ext}", now=NOW + timedelta(days=number),
+            info={"name": "photo.jpg", "width": 1, "height": 1, "tenant": tenant},
+        )  # fmt: skip
+
+    results = [save(number, "shop") for number in range(3)]
+    other = save(3, "other")
+    with ThreadPoolExecutor(2) as readers:
+        first = page(store, ["shop"], Search(until=NOW + timedelta(days=2)), 1, None, readers)
+        second = page(store, ["shop"], Search(q="PHOTO"), 2, first.after, readers)
+    assert ([*first.results], [*second.results], second.after) == ([results[1]], [results[0]], None)
+    assert [result.key for result in (*results, other)] == ["photo.png"] * 3 + ["photo-2.png"]
+    for result in results[:2]:
+        assert remove_result(store, result)
+        assert store.get("photo.png") == b"one"
+    assert remove_result(store, results[2])
+    assert list(store.list("")) == [record_key("other", other.id), "photo-2.png"]
 
 
 def test_an_unknown_result_is_not_found(store: Store) -> None:

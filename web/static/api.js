@@ -1,4 +1,4 @@
-// The service over HTTP: one photo in, one picture out; and whether it is ready. Knows nothing of the page.
+// The service over HTTP: one photo in, one picture out; what was kept; whether it is ready. Knows nothing of the page.
 import { keyHeaders } from "./key.js";
 
 /** What went wrong: `code` as in the API's errors, or "network" when no answer came. */
@@ -12,15 +12,17 @@ export class ServiceError extends Error {
 }
 
 /**
- * POST /v1/mattes. `fields` are text, `background` a File or null. `onUpload` gets 0..1 while the photo goes out.
+ * POST /v1/mattes. `fields` are text, `background` a File or null. `onUpload` gets 0..1 while the photo goes out. With
+ * `resultId` it stays here: the service has it.
  * XMLHttpRequest, because fetch tells nothing of an upload's progress. Resolves to {blob, type, width, height, model,
  * quality, reasons, warnings, seconds}; rejects with ServiceError, or with an AbortError when `signal` fires.
  */
-export function postMatte({ photo, fields, background, signal, onUpload }) {
+export function postMatte({ photo, resultId = null, fields, background, signal, onUpload = () => {} }) {
   const body = new FormData();
   for (const [name, value] of Object.entries(fields)) body.append(name, value);
   if (background) body.append("background_file", background, background.name);
-  body.append("file", photo, photo.name);
+  if (resultId) body.append("result_id", resultId);
+  else body.append("file", photo, photo.name);
 
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
@@ -36,9 +38,25 @@ export function postMatte({ photo, fields, background, signal, onUpload }) {
       if (request.status === 200) resolve(answerOf(request, (performance.now() - started) / 1000));
       else errorOf(request).then(reject, reject);
     };
-    signal.addEventListener("abort", () => request.abort(), { once: true });
+    signal?.addEventListener("abort", () => request.abort(), { once: true });
     request.send(body);
   });
+}
+
+/** GET /v1/results: {results, next_cursor}. `query` are its fields; empty ones are not sent. Rejects with ServiceError. */
+export async function listResults(query) {
+  const sent = Object.entries(query).filter(([, value]) => value);
+  return (await asked(`/v1/results?${new URLSearchParams(sent)}`)).json();
+}
+
+/** A kept picture as a Blob: `part` is image, alpha or source. Rejects with ServiceError. */
+export async function keptPicture(id, part) {
+  return (await asked(`/v1/results/${id}/${part}`)).blob();
+}
+
+/** Rejects with ServiceError. */
+export async function removeResult(id) {
+  await asked(`/v1/results/${id}`, { method: "DELETE" });
 }
 
 /** {level: "ready" | "cold" | "starting" | "away", model, device}. */
@@ -70,15 +88,28 @@ function answerOf(request, seconds) {
   };
 }
 
+async function asked(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, { cache: "no-store", headers: keyHeaders(), ...options });
+  } catch {
+    throw new ServiceError("network", "");
+  }
+  if (response.ok) return response;
+  throw errorFrom(response.status, response.headers.get("X-Request-ID") ?? "", await response.text());
+}
+
 async function errorOf(request) {
-  const requestId = request.getResponseHeader("X-Request-ID") ?? "";
-  const text = await request.response.text();
+  return errorFrom(request.status, request.getResponseHeader("X-Request-ID") ?? "", await request.response.text());
+}
+
+function errorFrom(status, requestId, text) {
   try {
     const { code, message, retry_after_s: retryAfter } = JSON.parse(text).error;
     return new ServiceError(code, message, { retryAfter, requestId });
   } catch {
     // a proxy in between answered in its own words
-    const code = request.status === 503 || request.status === 502 ? "unavailable" : "other";
-    return new ServiceError(code, `HTTP ${request.status}`, { requestId });
+    const code = status === 503 || status === 502 ? "unavailable" : "other";
+    return new ServiceError(code, `HTTP ${status}`, { requestId });
   }
 }

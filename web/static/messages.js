@@ -14,7 +14,7 @@ const KNOWN_AS = {
   quota_exceeded: "rate_limited",
 };
 
-const ABOUT_THE_PHOTO = ["unsupported_image", "corrupt_image", "missing_image", "image_too_large", "body_too_large", "no_foreground"];
+const ABOUT_THE_PHOTO = ["unsupported_image", "corrupt_image", "missing_image", "image_too_large", "body_too_large", "no_foreground", "result_not_found"];
 
 const part = (id) => document.getElementById(id);
 

@@ -26,7 +26,7 @@ from mattehorn.bulk.jobs import Jobs
 from mattehorn.bulk.progress import Progress
 from mattehorn.errors import NotFound, OptionError, UnsupportedMediaType
 from mattehorn.settings import Settings
-from mattehorn.store.results import ID_FORM
+from mattehorn.store.records import ID_FORM
 
 PATH = "/v1/jobs"
 FORMS = {PATH: Bounds(job_form.BODY_BYTES_MOST, job_form.UPLOAD_S)}

@@ -20,8 +20,9 @@ from deployments.ingress.tenancy import TENANT
 from deployments.tally.turns import Turns
 from mattehorn.cache.idempotency import HEADER, KeptResponse, Repetitions, fingerprint, is_kept, record_name
 from mattehorn.cache.kept import IDEMPOTENCY, Kept
-from mattehorn.errors import IdempotencyInProgress, MattehornError, StoreUnavailable
+from mattehorn.errors import IdempotencyInProgress, MattehornError, ResultNotFound, StoreUnavailable
 from mattehorn.recipe.gate import Wish
+from mattehorn.store.records import load_result
 
 T = TypeVar("T")
 
@@ -29,6 +30,7 @@ REPLAYED, NOT_KEPT = "Idempotency-Replayed", "idempotency_not_kept"
 RETRY_S = 2  # most photos take less
 STORE_S = 10.0  # for one look or one put: a third of the time for the work
 _THREADS = 8  # of its own: a store that hangs holds them for up to 48 s, and no other request's work
+RESULT_ID = "x-mattehorn-result-id"  # among the kept headers, whose names are in lower case
 _OWN = ("content-length", "x-request-id")  # headers that every answer makes anew
 
 
@@ -43,6 +45,7 @@ class Idempotency:
             ttl_s=settings.idempotency_ttl_s,
             max_bytes=settings.idempotency_max_bytes,
         )
+        self._store = service.store
         self._repetitions, self._turns = Repetitions(self.kept), Turns(service.tally)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="idempotency")
 
@@ -52,14 +55,15 @@ class Idempotency:
         """What `answer()` gives, or gave for this tenant's `key` before; a MattehornError becomes its response, since
         that is the key's answer, too.
 
-        Raises IdempotencyKeyReused, IdempotencyInProgress, and StoreUnavailable before anything was done.
+        Raises IdempotencyKeyReused, IdempotencyInProgress, ResultNotFound where the answer's result was removed, and
+        StoreUnavailable before anything was done.
         """
         if key is None:
             return await answer()
         name = record_name(TENANT.get().name, key)
         asked = await asyncio.to_thread(_fingerprint, body, wish)
         if (kept := await self._find(name, asked)) is not None:
-            return _replay(kept)
+            return await self._again(kept)
         turn = await self._turns.take(f"key:{name}")
         if turn is None:
             raise IdempotencyInProgress(
@@ -68,7 +72,7 @@ class Idempotency:
             )
         try:  # once more: the first may have been done between our look and our turn
             kept = await self._find(name, asked)
-            return _replay(kept) if kept is not None else await self._first(name, asked, answer)
+            return await self._again(kept) if kept is not None else await self._first(name, asked, answer)
         finally:
             await turn.give_back()
 
@@ -85,6 +89,19 @@ class Idempotency:
             except StoreUnavailable:  # the work is done and charged: it is given, and says that it may be done twice
                 _warn(response)
         return response
+
+    async def _again(self, kept: KeptResponse) -> Response:
+        """The kept answer. One whose stored result was removed is no answer any more: its id leads nowhere, and the
+        picture was to go; nor is it made anew, which its key forbids. Raises ResultNotFound."""
+        stored, tenant = dict(kept.headers).get(RESULT_ID), TENANT.get().name
+        if stored is not None:
+            try:
+                await self._from_store(lambda: load_result(self._store, stored, tenant))
+            except ResultNotFound:
+                raise ResultNotFound(
+                    f"The result of this {HEADER} was removed; send another key to have it made again.", field=HEADER
+                ) from None
+        return _replay(kept)
 
     async def _find(self, name: str, asked: str) -> KeptResponse | None:
         return await self._from_store(lambda: self._repetitions.find(name, asked))
