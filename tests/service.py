@@ -27,6 +27,7 @@ from deployments.calls import Answer, Failures, Job, Lane, Pool, Prediction, Rea
 from deployments.compose.deployment import Compose
 from deployments.ingress.admission import Admission
 from deployments.ingress.api import build_api
+from deployments.ingress.pace import Pace
 from deployments.matting.batcher import DrainBatcher
 from deployments.tally.book import Book
 from mattehorn import telemetry
@@ -108,7 +109,8 @@ class InProcessService:
         plain = {"model": "fake", "store": {"url": folder.as_uri()}, "cache": {"max_bytes": 0}}
         self.settings = Settings.model_validate({**plain, **args})
         self.store = open_store(self.settings.store)
-        self.admission = Admission(self.settings.limits.requests_in_flight, self.settings.limits.work_s)
+        self.pace = Pace(2)
+        self.admission = Admission(self.settings.limits.requests_in_flight, self.settings.limits.work_s, self.pace)
         by = Fetcher.of(self.settings)
         self.fetcher = Fetcher(by.policy, by.limits, resolve=no_names)
         self.tally = Book()

@@ -7,115 +7,117 @@ from contextlib import ExitStack
 import pytest
 
 from deployments.ingress.admission import Admission
+from deployments.ingress.pace import FIXED, Pace
 from mattehorn.errors import Overloaded
 from tests.clock import Clock
 
+SECOND = 10 - FIXED  # megapixels that take a second
 
-def filled(admission: Admission, count: int) -> ExitStack:
-    """`count` pictures in work until the stack closes."""
+
+def admission(limit: int, max_wait_s: float, clock: Clock) -> Admission:
+    """Of a service with one lane, in which ten units of work take a second."""
+    pace = Pace(1, clock)
+    made = Admission(limit, max_wait_s, pace, clock)
+    with pace.work(SECOND):
+        clock.now += 1
+    return made
+
+
+def in_work(made: Admission, count: int, deadline: float) -> ExitStack:
+    """`count` pictures of a second each in work until the stack closes."""
     stack = ExitStack()
     for _ in range(count):
-        stack.enter_context(admission.admit())
+        stack.enter_context(made.admit())
+        stack.enter_context(made.work(SECOND, deadline))
     return stack
 
 
-def finish_at_pace(admission: Admission, clock: Clock, count: int, seconds_each: float) -> None:
-    """`count` pictures end one after the other; other ones are in work all the while."""
-    for _ in range(count):
-        with admission.admit():
-            clock.now += seconds_each
-
-
 def test_pictures_up_to_the_limit_are_let_in_and_the_next_is_refused() -> None:
-    admission = Admission(3, 30, Clock(1000.0))
-    with filled(admission, 3):
-        assert admission.in_flight == 3
-        with pytest.raises(Overloaded) as caught, admission.admit():
+    made = Admission(3, 30, Pace(1, Clock(1000.0)))
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(made.admit())
+        assert made.in_flight == 3
+        with pytest.raises(Overloaded) as caught, made.admit():
             pass
         assert caught.value.retry_after_s == 1
         assert "3" in caught.value.message
-    assert admission.in_flight == 0
+    assert made.in_flight == 0
 
 
-def test_a_place_is_given_back_after_an_error() -> None:
-    admission = Admission(1, 30, Clock(1000.0))
-    with pytest.raises(KeyError), admission.admit():
+def test_places_are_given_back_after_an_error() -> None:
+    clock = Clock(1000.0)
+    made = admission(1, 30, clock)
+    with pytest.raises(KeyError), made.admit(), made.work(SECOND, clock.now + 30):
         raise KeyError("x")
-    with admission.admit():
-        assert admission.in_flight == 1
+    with made.admit():
+        assert made.in_flight == 1
 
 
 def test_a_refused_picture_takes_no_place() -> None:
-    admission = Admission(1, 30, Clock(1000.0))
-    with filled(admission, 1):
+    clock = Clock(1000.0)
+    made = admission(1, 30, clock)
+    with in_work(made, 1, clock.now + 30):
         for _ in range(5):
-            with pytest.raises(Overloaded), admission.admit():
+            with pytest.raises(Overloaded), made.admit():
                 pass
-        assert admission.in_flight == 1
+        assert made.in_flight == 1
 
 
-def test_a_new_service_expects_no_wait() -> None:
-    assert Admission(3, 30, Clock(1000.0)).expected_wait_s() == 0
-
-
-def test_the_expected_wait_is_those_before_it_times_the_recent_pace() -> None:
+def test_before_its_body_is_read_a_picture_is_refused_when_those_before_it_take_too_long() -> None:
     clock = Clock(1000.0)
-    admission = Admission(100, 30, clock)
-    with filled(admission, 9):
-        finish_at_pace(admission, clock, 10, seconds_each=2.0)
-        assert admission.expected_wait_s() == pytest.approx(9 * 2.0)
+    made = admission(100, 10, clock)
+    with in_work(made, 10, clock.now + 100):
+        with made.admit():
+            pass
+        with in_work(made, 1, clock.now + 100), pytest.raises(Overloaded) as caught, made.admit():
+            pass
+    retry_after_s = caught.value.retry_after_s
+    assert retry_after_s is not None
+    assert 1 <= retry_after_s <= 11
 
 
-def test_a_picture_that_would_wait_too_long_is_refused_with_a_truthful_retry_after() -> None:
+def test_a_less_patient_caller_is_refused_earlier() -> None:
     clock = Clock(1000.0)
-    admission = Admission(100, 10, clock)
-    with filled(admission, 4):
-        finish_at_pace(admission, clock, 10, seconds_each=2.0)
-        with filled(admission, 2):  # 4 and 5 before it: 8 s and 10 s
-            with pytest.raises(Overloaded) as caught, admission.admit():
-                pass
-            retry_after_s = caught.value.retry_after_s
-        assert retry_after_s is not None
-        assert 1 <= retry_after_s <= 12  # six pictures at 2 s
+    made = admission(100, 30, clock)
+    with in_work(made, 16, clock.now + 100):
+        with made.admit():
+            pass
+        with pytest.raises(Overloaded), made.admit(15):
+            pass
 
 
-def test_an_old_pace_says_nothing_of_today() -> None:
+def test_a_picture_that_would_be_late_is_refused_as_soon_as_its_size_is_known() -> None:
     clock = Clock(1000.0)
-    admission = Admission(100, 1000, clock)
-    with filled(admission, 20):
-        finish_at_pace(admission, clock, 10, seconds_each=2.0)
-        assert admission.expected_wait_s() == pytest.approx(40)
-        clock.now += 60
-        assert admission.expected_wait_s() == 0
+    made = admission(100, 30, clock)
+    with in_work(made, 4, clock.now + 100):
+        with made.admit(), made.work(SECOND, clock.now + 10):
+            clock.now += 5
+        with made.admit(), pytest.raises(Overloaded) as caught, made.work(60, clock.now + 10):
+            pass
+    assert "60.0 megapixels has 10 s" in caught.value.message
 
 
-def test_a_few_completions_are_no_pace_yet() -> None:
+def test_a_picture_that_has_the_service_for_itself_is_tried_in_any_case() -> None:
     clock = Clock(1000.0)
-    admission = Admission(100, 10, clock)
-    with filled(admission, 20):
-        finish_at_pace(admission, clock, 7, seconds_each=2.0)
-        assert admission.expected_wait_s() == 0
-        finish_at_pace(admission, clock, 1, seconds_each=2.0)
-        assert admission.expected_wait_s() == pytest.approx(40)
+    made = admission(100, 30, clock)
+    with made.admit(), made.work(5000, clock.now + 1):
+        assert made.in_flight == 1
 
 
-def test_one_long_gap_such_as_a_replicas_restart_is_not_the_pace() -> None:
+def test_a_burst_of_large_pictures_gets_answers_or_refusals_and_nobody_waits_in_vain() -> None:
+    """Forty pictures of 24 megapixels, about 2.5 s each, at once, with 18 s for each."""
     clock = Clock(1000.0)
-    admission = Admission(100, 1000, clock)
-    with filled(admission, 10):
-        finish_at_pace(admission, clock, 10, seconds_each=0.5)
-        finish_at_pace(admission, clock, 1, seconds_each=9.0)
-        finish_at_pace(admission, clock, 5, seconds_each=0.5)
-        assert admission.expected_wait_s() == pytest.approx(10 * 0.5)
-
-
-def test_quiet_times_are_not_taken_for_slowness() -> None:
-    """One photo every 12 s, each done in a second: a burst of ten must not be told that the service is slow."""
-    clock = Clock(1000.0)
-    admission = Admission(40, 30, clock)
-    for _ in range(3):
-        with admission.admit():
-            clock.now += 1
-        clock.now += 11
-    with filled(admission, 10):
-        assert admission.in_flight == 10
+    made = admission(40, 30, clock)
+    deadline, refused, late = clock.now + 18, 0, 0
+    with ExitStack() as stack:
+        for _ in range(40):
+            try:
+                with made.admit(15):
+                    stack.enter_context(made.work(24, deadline))
+            except Overloaded:
+                refused += 1
+        taken = 40 - refused
+        late = sum(clock.now + number * (24 + FIXED) / 10 > deadline for number in range(1, taken + 1))
+    assert taken >= 5
+    assert late == 0

@@ -202,7 +202,7 @@ def test_memory_is_freed_only_when_the_thread_of_a_caller_that_left_is_done(serv
     async def check() -> None:
         async def hold() -> None:
             async with service.compose._permits.hold(1):
-                await service.compose._in_thread(slow)
+                await service.compose._in_thread(slow, job())
 
         task = asyncio.ensure_future(hold())
         await asyncio.to_thread(started.wait, 10)
@@ -222,8 +222,8 @@ def test_work_of_a_caller_that_left_is_not_begun(service: InProcessService) -> N
     release, begun = threading.Event(), threading.Event()
 
     async def leave_while_the_threads_are_busy() -> None:
-        busy = [asyncio.create_task(service.compose._in_thread(release.wait)) for _ in range(2)]
-        waiting = asyncio.create_task(service.compose._in_thread(begun.set))
+        busy = [asyncio.create_task(service.compose._in_thread(release.wait, job())) for _ in range(2)]
+        waiting = asyncio.create_task(service.compose._in_thread(begun.set, job()))
         await asyncio.sleep(0.05)
         waiting.cancel()
         timer = threading.Timer(5, release.set)  # ends the test, and fails it, if the line is waited out
@@ -234,7 +234,7 @@ def test_work_of_a_caller_that_left_is_not_begun(service: InProcessService) -> N
         timer.cancel()
         release.set()
         await asyncio.gather(*busy)
-        await service.compose._in_thread(lambda: None)  # whatever was in the line before has had its turn
+        await service.compose._in_thread(lambda: None, job())  # whatever was in the line before has had its turn
 
     asyncio.run(leave_while_the_threads_are_busy())
     assert not begun.is_set()

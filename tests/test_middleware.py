@@ -136,6 +136,16 @@ def test_an_error_that_nobody_caught_is_counted_as_500(registry: Any) -> None:
     assert registry.get_sample_value(telemetry.REQUESTS.name, {"route": "other", "code": "500"}) == 1
 
 
+def test_a_client_that_leaves_before_its_answer_is_no_fault_of_the_service(registry: Any) -> None:
+    async def leave(scope: Any, receive: Any, send: Any) -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        call(RequestMiddleware(leave))
+    assert registry.get_sample_value(telemetry.REQUESTS.name, {"route": "other", "code": "499"}) == 1
+    assert registry.get_sample_value(telemetry.REQUESTS.name, {"route": "other", "code": "500"}) is None
+
+
 def test_bytes_are_counted_in_both_directions(registry: Any) -> None:
     app = RequestMiddleware(BodyLimitMiddleware(routed(), Limits()))
     answer = call(app, [b"x" * 700, b"y" * 300], path="/things/1")

@@ -47,11 +47,11 @@ def test_3_the_first_title_can_be_read_of_every_error(tmp_path: Path, raised: Ex
 def test_4_a_wait_too_long_for_the_ruby_client_is_refused_before_the_body_is_read(tmp_path: Path) -> None:
     assert MAX_WAIT_S < 20  # its timeout, after which it sends the photo again
     with Client(InProcessService(tmp_path)) as client:
-        client.service.admission.expected_wait_s = lambda: MAX_WAIT_S + 1  # type: ignore[method-assign]
+        client.service.pace.wait_s = lambda _=None: MAX_WAIT_S + 1  # type: ignore[method-assign]
         error_of(client.post(REMOVE, **upload(PHOTO)), 429, "rate_limit_exceeded")
         assert client.service.jobs == []
         assert client.post("/v1/mattes", files={"file": ("p", PHOTO)}).status_code == 200  # 30 s of patience
-        client.service.admission.expected_wait_s = lambda: MAX_WAIT_S - 1  # type: ignore[method-assign]
+        client.service.pace.wait_s = lambda _=None: MAX_WAIT_S - 1  # type: ignore[method-assign]
         assert client.post(REMOVE, **upload(PHOTO)).status_code == 200
 
 

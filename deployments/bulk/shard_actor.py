@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from deployments.bulk import parts
 from deployments.compose.routing import best_matte
 from deployments.matting.batcher import DrainBatcher
+from deployments.matting.steady import seen_steadily
 from mattehorn.bulk.job_spec import JobSpec
 from mattehorn.bulk.patience import Border, Patience, PhotoRunner
 from mattehorn.bulk.plan import Plan
@@ -24,7 +25,7 @@ from mattehorn.bulk.shard import ShardTools, ShardWork
 from mattehorn.bulk.state import JobState
 from mattehorn.bulk.worker import always
 from mattehorn.errors import MattehornError
-from mattehorn.models.base import Seen, seen_by
+from mattehorn.models.base import Seen
 from mattehorn.models.registry import load_model
 from mattehorn.models.zoo import Pool, running_cards
 from mattehorn.pipeline import Result, matted, prepare, refitted
@@ -89,7 +90,7 @@ def _batcher(settings: Settings, name: str, device: str) -> DrainBatcher[Seen]:
         fake_ms=(settings.fake.batch_ms, settings.fake.image_ms),
     )
     one = ThreadPoolExecutor(1, thread_name_prefix="device")
-    return DrainBatcher(lambda images: seen_by(model, images), one, settings.max_batch)
+    return DrainBatcher(lambda images: seen_steadily(model, images, settings.max_batch), one, settings.max_batch)
 
 
 class ShardActor:

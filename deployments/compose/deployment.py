@@ -20,15 +20,14 @@ from numpy.typing import NDArray
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from deployments.calls import Answer, Full, Job, Lane, Pool, Prediction, call_with_retries
+from deployments.calls import Answer, Full, Job, Pool, Prediction, call_with_retries
 from deployments.compose.lanes import Lanes, full_pause_s
 from deployments.compose.permits import Permits
 from deployments.compose.routing import best_matte
 from deployments.failures import FAILURES
+from deployments.weight import megapixels
 from mattehorn import telemetry
 from mattehorn.errors import DeadlineExceeded
-from mattehorn.image.decode import read_header
-from mattehorn.layout.plan import most_pixels
 from mattehorn.models.zoo import Pool as PoolName
 from mattehorn.models.zoo import running_cards
 from mattehorn.pipeline import Result, matted, prepare, refitted
@@ -56,9 +55,9 @@ class Compose:
         cv2.setNumThreads(1)  # parallel across photos, not within one
         self._settings, self._pools = settings, {"fast": matting} | ({"strong": strong} if strong is not None else {})
         self._cards = running_cards(settings.model, settings.strong_model, settings.model_dir)
-        megapixels = settings.limits.megapixels_in_flight
-        self._permits = Permits(megapixels)
-        self._lanes = Lanes(settings.compose_threads, self._permits, megapixels)
+        most = settings.limits.megapixels_in_flight
+        self._permits = Permits(most)
+        self._lanes = Lanes(settings.compose_threads, self._permits, most)
         self._bulk_at_matting = asyncio.Semaphore(max(2, settings.max_batch))  # a batch of each replica is on its way
         check_template(settings.store.key_template)
         self._store = open_store(settings.store)
@@ -68,18 +67,12 @@ class Compose:
         Unavailable or DeadlineExceeded."""
         if not self._lanes.has_place(job.lane):
             return Full()
-        limits = self._settings.limits
-        header = read_header(job.photo, limits)
-        megapixels = header.megapixels
-        if job.background is not None:
-            megapixels += read_header(job.background, limits).megapixels
-        if (layout := job.layout) is not None:  # a photo of one pixel may ask for a canvas of 50 megapixels
-            megapixels += most_pixels(layout, header.width, header.height, limits) / 1e6
+        weight = megapixels(job, self._settings.limits)
         with self._lanes.place(job.lane):
             waited = perf_counter()
-            async with _until(job.deadline), self._lanes.hold(megapixels, job.lane):
+            async with _until(job.deadline), self._lanes.hold(weight, job.lane):
                 queue_ms = (perf_counter() - waited) * 1000
-                prepared = await self._in_thread(lambda: self._prepared(job), job.lane)
+                prepared = await self._in_thread(lambda: self._prepared(job), job)
                 prepared.stages.record("queue", queue_ms)
                 result = await self._settled(prepared, job)
                 stored = await self._stored(job, result, prepared.stages)
@@ -108,15 +101,15 @@ class Compose:
         strong = self._cards.get("strong")
         routing = Routing(job.wish, (strong.name, strong.id) if strong else ())
         made = await best_matte(prepared, routing, lambda photo, pool: self._matted(photo, pool, job))
-        return await self._in_thread(lambda: settled(prepared, made, routing), job.lane)
+        return await self._in_thread(lambda: settled(prepared, made, routing), job)
 
     async def _matted(self, prepared: Prepared, pool: PoolName, job: Job) -> Matted:
         """The photo with the matte of one pool."""
         card = self._cards[pool]
         if prepared.fitted is not None and pool != "fast":
-            prepared = await self._in_thread(lambda: refitted(prepared, card), job.lane)
+            prepared = await self._in_thread(lambda: refitted(prepared, card), job)
         if prepared.fitted is None:
-            return await self._in_thread(lambda: matted(prepared, None), job.lane)
+            return await self._in_thread(lambda: matted(prepared, None), job)
         seen = [prepared.fitted.pixels, *([mirrored(prepared.fitted)] if job.wish.check_stability else [])]
         async with self._bulk_at_matting if job.lane == "bulk" else nullcontext():
             found = await asyncio.gather(*(self._predicted(pixels, pool, job) for pixels in seen))
@@ -124,9 +117,7 @@ class Compose:
         prepared.stages.record("infer", max(prediction.infer_ms for prediction in found))
         told = found[0]
         alphas = [prediction.alpha for prediction in found]
-        return await self._in_thread(
-            lambda: matted(prepared, *alphas, model=told.model, subject=told.subject), job.lane
-        )
+        return await self._in_thread(lambda: matted(prepared, *alphas, model=told.model, subject=told.subject), job)
 
     async def _predicted(self, pixels: NDArray[np.uint8], pool: PoolName, job: Job) -> Prediction:
         asked = 0
@@ -146,7 +137,7 @@ class Compose:
         if not job.options.store:
             return None
         with stages.timed("store"):
-            return await self._in_thread(lambda: self._save(job, result), job.lane)
+            return await self._in_thread(lambda: self._save(job, result), job)
 
     def _save(self, job: Job, result: Result) -> StoredResult:
         options = job.options
@@ -176,16 +167,17 @@ class Compose:
             now=datetime.now(UTC),
         )
 
-    async def _in_thread(self, work: Callable[[], T], lane: Lane = "interactive") -> T:
+    async def _in_thread(self, work: Callable[[], T], job: Job) -> T:
         """`work()` in a pixel thread. For a caller that left it is not begun, or its memory is held until it ends."""
-        task = (await self._lanes.threads(lane)).submit(work)
-        future = asyncio.wrap_future(task)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            if not task.cancel():
-                await asyncio.wait([future])
-            raise
+        async with self._lanes.step(job.lane, job.deadline) as threads:
+            task = threads.submit(work)
+            future = asyncio.wrap_future(task)
+            try:
+                return await asyncio.shield(future)
+            except asyncio.CancelledError:
+                if not task.cancel():
+                    await asyncio.wait([future])
+                raise
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 
 from deployments.calls import LANES, Lane
 from deployments.compose.permits import Permits
+from deployments.compose.slots import Slots
 from deployments.yielding import yielding_threads
 from mattehorn import telemetry
 
@@ -43,6 +44,7 @@ class Lanes:
         self._bulk_next, self._bulk_step = asyncio.Lock(), asyncio.Lock()
         self._permits, self._bulk_permits = permits, Permits(megapixels * BULK_MEMORY)
         # as many threads less one: with one thread for each core, a core stays for who waits
+        self._slots = Slots(threads)
         self._threads = {
             "interactive": ThreadPoolExecutor(threads, thread_name_prefix="pixels"),
             "bulk": yielding_threads(max(1, threads - 1), "bulk-pixels"),
@@ -70,13 +72,18 @@ class Lanes:
             async with self._turn(), self._bulk_permits.hold(megapixels), self._permits.hold(megapixels):
                 yield
 
-    async def threads(self, lane: Lane) -> ThreadPoolExecutor:
-        """Where the next step of a job runs, as soon as it may begin."""
-        if lane == "bulk" and not self._only_bulk.is_set():
+    @asynccontextmanager
+    async def step(self, lane: Lane, deadline: float) -> AsyncIterator[ThreadPoolExecutor]:
+        """Where the next step of a job runs, as soon as it may begin; held until it has ended."""
+        if lane == "interactive":
+            async with self._slots.hold(deadline):
+                yield self._threads[lane]
+            return
+        if not self._only_bulk.is_set():
             async with self._bulk_step:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._only_bulk.wait(), COURTESY_S)
-        return self._threads[lane]
+        yield self._threads[lane]
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:

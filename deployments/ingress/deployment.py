@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -21,6 +22,7 @@ from deployments.failures import FAILURES
 from deployments.ingress import scrape
 from deployments.ingress.admission import Admission
 from deployments.ingress.api import build_api
+from deployments.ingress.pace import Pace
 from deployments.tally.book import Tally
 from mattehorn import telemetry
 from mattehorn.access.budgets import Spent, Standing
@@ -53,7 +55,8 @@ class Ingress:
         telemetry.use_ray()
         self.settings, self._compose = settings, compose
         self.store = open_store(settings.store)
-        self.admission = Admission(settings.limits.requests_in_flight, settings.limits.work_s)
+        lanes = (os.cpu_count() or 1) // 2  # another ingress replica's photos have the rest; a guess, see Pace
+        self.admission = Admission(settings.limits.requests_in_flight, settings.limits.work_s, Pace(lanes))
         self.fetcher = Fetcher.of(settings)
         self.tally: Tally = TallyHandle(tally)
         self._app_name = serve.get_replica_context().app_name

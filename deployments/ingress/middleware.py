@@ -26,6 +26,7 @@ from mattehorn.settings import Limits
 log = logging.getLogger("ray.serve")
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
+LEFT = 499  # counted for a client that left before its answer, as proxies do; no fault of the service's
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _BASE64_GROWTH = 1.37  # 4/3, and a line break after every 76 characters
 _SLACK = 256 * 2**10  # form fields, boundaries and JSON keys around the photo
@@ -54,7 +55,7 @@ class RequestMiddleware:
         request_id = sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
         REQUEST_ID.set(request_id)
         started = time.perf_counter()
-        status = 500
+        status = LEFT  # until an answer begins
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -71,6 +72,9 @@ class RequestMiddleware:
 
         try:
             await self._app(scope, receive, send_with_headers)
+        except Exception:
+            status = 500
+            raise
         finally:
             route = _route(scope)
             took = time.perf_counter() - started

@@ -14,6 +14,7 @@ from deployments.ingress.jobs import Service
 from deployments.ingress.once.answer_cache import AnswerCache
 from deployments.ingress.served import Served
 from deployments.ingress.tenancy import TENANT, own_limits
+from deployments.weight import megapixels
 from mattehorn.access.budgets import Standing, megapixel_images
 from mattehorn.access.tenant import ANONYMOUS, Budget, Tenant
 from mattehorn.cache.answers import Answers
@@ -33,9 +34,9 @@ class Work:
     async def cut_out(self, job: Job, budget: Budget | None = None) -> Served:
         """The answer to one job of this request's tenant, within `budget` (the tenant's own where None is given).
 
-        Raises the errors of `Service.cut_out`, RateLimited and QuotaExceeded; ImageTooLarge and what else a photo's
-        header may show. What fails costs nothing, nor does what was computed before. Whoever has a key is counted,
-        limited or not.
+        Raises the errors of `Service.cut_out`, RateLimited and QuotaExceeded; Overloaded where it would not be done in
+        time; ImageTooLarge and what else a photo's header may show. What fails costs nothing, nor does what was
+        computed before. Whoever has a key is counted, limited or not.
         """
         if self._cache is None:
             return await self._charged(job, budget)
@@ -58,7 +59,7 @@ class Work:
     async def _charged(self, job: Job, budget: Budget | None) -> Served:
         tenant, allowed = _spender(budget)
         if allowed.unlimited and tenant.name == ANONYMOUS.name:
-            return Served(await self._service.cut_out(job))
+            return Served(await self._computed(job))
         limits = own_limits(self._service.settings.limits)
         header = read_header(job.photo, limits)
         if job.background is not None:
@@ -69,14 +70,19 @@ class Work:
         except MattehornError:
             if not allowed.unlimited:
                 raise
-            return Served(await self._service.cut_out(job))  # where nothing is limited, no count is worth a request
+            return Served(await self._computed(job))  # where nothing is limited, no count is worth a request
         if standing is not None and standing.refused:
             raise refusal(standing, cost)
         try:
-            return Served(await self._service.cut_out(job), standing=standing)
+            return Served(await self._computed(job), standing=standing)
         except BaseException:
             await self._service.tally.refund(tenant.name, cost, standing.charged_at if standing else None)
             raise
+
+    async def _computed(self, job: Job) -> Answer:
+        weight = megapixels(job, own_limits(self._service.settings.limits))
+        with self._service.admission.work(weight, job.deadline):
+            return await self._service.cut_out(job)
 
 
 def _spender(budget: Budget | None) -> tuple[Tenant, Budget]:

@@ -12,10 +12,11 @@ from ray import serve
 
 from deployments.calls import Full, Lane, Pool, Prediction
 from deployments.matting.batcher import DrainBatcher, NoRoom
+from deployments.matting.steady import batch_sizes, seen_steadily
 from deployments.yielding import yielding_threads
 from mattehorn import telemetry
 from mattehorn.errors import ModelError
-from mattehorn.models.base import Seen, seen_by
+from mattehorn.models.base import Seen
 from mattehorn.models.registry import load_model
 from mattehorn.settings import Settings
 
@@ -37,8 +38,9 @@ class Matting:
             model_dir=settings.model_dir,
             fake_ms=(settings.fake.batch_ms, settings.fake.image_ms),
         )
+        self._max_batch = settings.max_batch
         side = self._model.card.input_size
-        for count in {1, settings.max_batch}:
+        for count in batch_sizes(device, settings.max_batch):
             self._predict(np.zeros((count, side, side, 3), np.uint8))
         self._batcher = DrainBatcher(
             self._predict,
@@ -68,4 +70,4 @@ class Matting:
             raise ModelError("The network has not taken a waiting picture for a minute.")
 
     def _predict(self, images: NDArray[np.uint8]) -> list[Seen]:
-        return seen_by(self._model, images)
+        return seen_steadily(self._model, images, self._max_batch)
