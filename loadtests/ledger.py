@@ -24,7 +24,7 @@ from mattehorn.bulk.places import Place, Places
 from mattehorn.bulk.worker import Worker, WorkerSettings
 from mattehorn.quality import Quality
 from mattehorn.queue.sqlite import SqliteQueue
-from mattehorn.recipe.gate import Wish
+from mattehorn.recipe.gate import Route, Wish
 from mattehorn.settings import StoreSettings
 
 _RECIPE = "transparent-web@1"
@@ -43,6 +43,7 @@ class _Stub:
     quality: Quality = field(default_factory=lambda: Quality(1.0))
     model: str = "stub@1"
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    route: Route | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
