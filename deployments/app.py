@@ -19,7 +19,7 @@ from mattehorn.settings import Settings
 
 def build_app(args: dict[str, Any]) -> Application:
     """ingress -> compose -> matting and, with a stronger model, MattingStrong; ingress -> tally, and
-    bulk -> compose. Replica counts, resources and autoscaling come from serve_config.yaml.
+    bulk -> compose and tally. Replica counts, resources and autoscaling come from serve_config.yaml.
 
     Raises pydantic's ValidationError, naming the key, for `args` that are no Settings.
     """
@@ -33,6 +33,6 @@ def build_app(args: dict[str, Any]) -> Application:
     compose = Compose.bind(settings, matting, strong)  # type: ignore[attr-defined]
     tally = Tally.bind(settings)  # type: ignore[attr-defined]
     # nobody calls bulk; the ingress holds its handle because an application is what its root leads to
-    bulk = Bulk.bind(settings, compose) if settings.bulk.enabled else None  # type: ignore[attr-defined]
+    bulk = Bulk.bind(settings, compose, tally) if settings.bulk.enabled else None  # type: ignore[attr-defined]
     app: Application = Ingress.bind(settings, compose, tally, bulk)  # type: ignore[attr-defined]
     return app

@@ -26,7 +26,7 @@ from mattehorn.bulk.jobs import Jobs
 from mattehorn.bulk.messages import object_message, parse_message
 from mattehorn.bulk.patience import Patience
 from mattehorn.bulk.places import Place, Places
-from mattehorn.bulk.plan import CutOut, Plan
+from mattehorn.bulk.plan import Accounts, CutOut, Plan, free
 from mattehorn.bulk.webhook import Webhook
 from mattehorn.bulk.worker import Route, Worker, WorkerSettings
 from mattehorn.events import ObjectRef
@@ -127,6 +127,7 @@ class Bench:
         wrap: Callable[[Store], Store] = lambda store: store,
         permit: Callable[[], Any] | None = None,
         webhook: Webhook | None = None,
+        accounts: Accounts = free,
         settings: StoreSettings | None = None,
         **limits: Any,
     ) -> None:
@@ -137,7 +138,7 @@ class Bench:
             self.places.home = wrapped
             self.places._stores[""] = wrapped
         self.queue = SqliteQueue(folder / "queue.db", lease_s=lease_s, max_receive=max_receive)
-        self.webhook = webhook
+        self.webhook, self.accounts = webhook, accounts
         self.jobs = Jobs(self.places, self.queue, check_webhook=webhook.check_url if webhook else lambda url: None)
         self.limits = ConsumerLimits(
             **{"in_flight": in_flight, "lease_s": lease_s, "max_receive": max_receive, "wait_s": 0.05, **limits}
@@ -162,6 +163,7 @@ class Bench:
             self._settings,
             routes=self.routes,
             webhook=self.webhook,
+            accounts=self.accounts,
             **self._permit,
         )
         self._made.append(worker)

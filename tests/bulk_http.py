@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.api_client import Client
+from deployments.bulk.accounts import make_accounts
+from tests.api_client import PHOTO, Client
 from tests.bulk_bench import Bench
+from tests.doors import Door
 from tests.service import InProcessService
 
 BOUNDARY = "b0undary"
@@ -50,6 +52,21 @@ class Site:
     def close(self) -> None:
         self.client.__exit__()
         self.bench.close()
+
+
+class KeyedSite(Site):
+    """A service with keys over a bulk worker's folder."""
+
+    def __init__(self, folder: Path, **args: Any) -> None:
+        self.bench = Bench(folder)
+        self.client = self.door = Door(folder, service_over(folder, keys_file=str(folder / "keys.json"), **args))
+        self.bench.accounts = make_accounts(self.door.service.settings, self.door.service.tally)
+
+    def made(self, key: dict[str, str]) -> str:
+        files = [("files", ("p.png", PHOTO))]
+        answer = self.door.post("/v1/jobs", files=files, data={"recipe": "transparent-web"}, headers=key)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
 
 
 def eventually(found: Callable[[], bool]) -> bool:

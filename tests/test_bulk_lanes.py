@@ -237,7 +237,7 @@ class FakeCompose:
 
 def replica(folder: Path, compose: FakeCompose, **args: Any) -> Any:
     settings = {"model": "fake", "store": {"url": folder.as_uri()}, "queue": {"url": f"sqlite:///{folder}/q.db"}}
-    return Bulk.func_or_class(Settings.model_validate({**settings, **args}), compose)
+    return Bulk.func_or_class(Settings.model_validate({**settings, **args}), compose, None)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from loadtests import photos
+from loadtests import ledger, photos
 from loadtests.__main__ import main, parse
 from loadtests.outward import specked
 from loadtests.report import (
@@ -201,6 +201,12 @@ def test_the_library_table_shows_wall_and_cpu_time_of_each_photo() -> None:
         "| decode            |         10.0 |         9.0 |             |",
         "| encode png cutout |      1,200.0 |        30.5 |        2.34 |",
     ]
+
+
+def test_the_ledger_does_its_photos_both_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ledger.main(["--photos", "3", "--folder", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" photos, ")[0] for line in lines] == ["messages: 3", "job: 3"]
 
 
 def test_replicas_are_counted_by_their_process_titles() -> None:

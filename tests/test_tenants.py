@@ -17,7 +17,7 @@ from mattehorn.bulk.places import Place
 from mattehorn.cli.main import main
 from mattehorn.errors import OptionError
 from tests.api_client import PHOTO, Client, error_of
-from tests.bulk_http import Site, service_over
+from tests.bulk_http import KeyedSite, Site
 from tests.doors import Door, bearing, new_key
 from tests.service import InProcessService, encoded, photo, serving
 
@@ -183,21 +183,6 @@ def test_what_was_made_without_keys_is_an_admins_afterwards(tmp_path: Path) -> N
     with Client(InProcessService(tmp_path / "results")) as after:
         assert after.get(f"/v1/results/{result}").status_code == 200
         error_of(after.get(f"/v1/results/{theirs}"), 404, "result_not_found")
-
-
-class KeyedSite(Site):
-    """A service with keys over a bulk worker's folder."""
-
-    def __init__(self, folder: Path, **args: Any) -> None:
-        super().__init__(folder)
-        self.client.__exit__()
-        self.client = self.door = Door(folder, service_over(folder, keys_file=str(folder / "keys.json"), **args))
-
-    def made(self, key: dict[str, str]) -> str:
-        files = [("files", ("p.png", PHOTO))]
-        answer = self.door.post("/v1/jobs", files=files, data={"recipe": "transparent-web"}, headers=key)
-        assert answer.status_code == 202, answer.text
-        return str(answer.json()["id"])
 
 
 @pytest.fixture

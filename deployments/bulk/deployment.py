@@ -18,8 +18,10 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from deployments.bulk import parts
+from deployments.bulk.accounts import make_accounts
 from deployments.calls import RETRY_AFTER_S, Answer, Full, Job, call_with_retries
 from deployments.failures import FAILURES
+from deployments.tally.handle import TallyHandle
 from mattehorn import telemetry
 from mattehorn.bulk.consumer import Consumer
 from mattehorn.bulk.worker import Worker
@@ -42,7 +44,7 @@ class Bulk:
 
     _closed = True  # until the constructor is through
 
-    def __init__(self, settings: Settings, compose: DeploymentHandle) -> None:
+    def __init__(self, settings: Settings, compose: DeploymentHandle, tally: DeploymentHandle) -> None:
         """Raises OptionError or ValueError for settings that cannot work; neither store nor queue need answer yet."""
         telemetry.use_ray()
         _show_the_librarys_log()
@@ -58,6 +60,7 @@ class Bulk:
             parts.worker_settings(settings),
             routes=parts.make_routes(settings, places),
             webhook=parts.make_webhook(settings),
+            accounts=make_accounts(settings, TallyHandle(tally)),
         )
         self._consumer = Consumer(self._queue, self._worker, parts.consumer_limits(settings))
         self._stopping = self._closed = False

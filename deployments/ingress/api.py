@@ -59,7 +59,7 @@ def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
     app.include_router(rembg.router(service, sources, work))
     app.include_router(removebg.router(service, sources, work))
     app.include_router(recipes_api.router(recipes))
-    app.include_router(jobs_api.router(service.settings, bulk))
+    app.include_router(jobs_api.router(service.settings, bulk, service.tally))
     app.include_router(events_api.router(EventGate(service.settings.events), bulk))
     app.include_router(usage_api.router(service, keys))
     app.include_router(status_api.router(service))

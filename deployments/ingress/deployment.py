@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
 
 import httpx
 import ray
@@ -24,19 +22,16 @@ from deployments.ingress.admission import Admission
 from deployments.ingress.api import build_api
 from deployments.ingress.pace import Pace
 from deployments.tally.book import Tally
+from deployments.tally.handle import TallyHandle
 from mattehorn import telemetry
-from mattehorn.access.budgets import Spent, Standing
-from mattehorn.access.tenant import Budget
 from mattehorn.fetch.fetch import Fetcher
 from mattehorn.settings import Settings
 from mattehorn.store.open import open_store
 
-T = TypeVar("T")
 _READY_FOR_S = 1.0  # probes of several clients share one look at the controller
 _METRICS_FOR_S = 5.0  # the agents' figures are up to 15 s old anyway
 _SCRAPE_TIMEOUT_S = 5.0  # a busy node's agent takes a second or two; one that is gone must not hold up the others
 _DESCRIBE_TIMEOUT_S = 5.0
-_TALLY_S = 10.0  # a call takes milliseconds; a replica that was killed is replaced in two or three seconds
 
 
 @serve.deployment(name="Ingress")
@@ -125,35 +120,6 @@ class Ingress:
         except (TimeoutError, RayServeException, ray.exceptions.RayError):
             return Readiness(False, reasons=("Compose or Matting does not answer",))
         return Readiness(True, pool=pool, strong=strong)
-
-
-class TallyHandle:
-    """The tally's handle as its protocol, with the retry rule of every hop."""
-
-    def __init__(self, handle: DeploymentHandle) -> None:
-        self._handle = handle
-
-    async def charge(self, tenant: str, cost: int, budget: Budget) -> Standing | None:
-        return await self._ask(lambda: self._handle.charge.remote(tenant, cost, budget))
-
-    async def refund(self, tenant: str, cost: int, charged_at: float | None = None) -> None:
-        await self._ask(lambda: self._handle.refund.remote(tenant, cost, charged_at))
-
-    async def spent(self, tenants: Sequence[str]) -> dict[str, Spent]:
-        return await self._ask(lambda: self._handle.spent.remote(tenants))
-
-    async def claim(self, work: str, holder: str, lease_s: float) -> bool:
-        return await self._ask(lambda: self._handle.claim.remote(work, holder, lease_s))
-
-    async def release(self, work: str, holder: str) -> None:
-        await self._ask(lambda: self._handle.release.remote(work, holder))
-
-    async def released(self, work: str, within_s: float) -> bool:
-        return await self._ask(lambda: self._handle.released.remote(work, within_s), within_s)
-
-    async def _ask(self, make: Callable[[], Awaitable[T]], more_s: float = 0.0) -> T:
-        deadline = time.time() + _TALLY_S + more_s
-        return await call_with_retries(make, FAILURES, callee="Tally", deadline=deadline)
 
 
 async def _scrape(client: httpx.AsyncClient, url: str) -> str:

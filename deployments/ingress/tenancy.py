@@ -52,7 +52,4 @@ def own_bytes(most: int) -> int:
 
 def own_limits(limits: Limits) -> Limits:
     """The service's limits, narrowed by what this request's tenant may send; never widened."""
-    tenant = TENANT.get()
-    own = {"body_bytes": tenant.body_bytes, "pixels": tenant.pixels}
-    narrower = {name: value for name, value in own.items() if value is not None and value < getattr(limits, name)}
-    return limits.model_copy(update=narrower) if narrower else limits
+    return TENANT.get().narrowed(limits)

@@ -1,4 +1,4 @@
-"""The shared book as the ingress sees it: async calls over the pure counters. No Ray; deployment.py serves it."""
+"""The shared book as ingress and bulk see it: async calls over the pure counters. No Ray; deployment.py serves it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from mattehorn.cache.claims import Claims
 
 
 class Tally(Protocol):
-    """What the ingress calls: the deployment's handle, or a Book in one process."""
+    """What ingress and bulk call: the deployment's handle (handle.py), or a Book in one process."""
 
     async def charge(self, tenant: str, cost: int, budget: Budget) -> Standing | None: ...
     async def refund(self, tenant: str, cost: int, charged_at: float | None = None) -> None: ...
+    async def hold(
+        self, tenant: str, work: str, holder: str, cost: int, budget: Budget, lease_s: float
+    ) -> Standing | None: ...
+    async def settle(self, tenant: str, work: str, holder: str) -> None: ...
+    async def drop(self, tenant: str, work: str, holder: str) -> None: ...
     async def spent(self, tenants: Sequence[str]) -> dict[str, Spent]: ...
     async def claim(self, work: str, holder: str, lease_s: float) -> bool: ...
     async def release(self, work: str, holder: str) -> None: ...
@@ -32,6 +37,17 @@ class Book:
 
     async def refund(self, tenant: str, cost: int, charged_at: float | None = None) -> None:
         self.budgets.refund(tenant, cost, charged_at)
+
+    async def hold(
+        self, tenant: str, work: str, holder: str, cost: int, budget: Budget, lease_s: float
+    ) -> Standing | None:
+        return self.budgets.hold(tenant, work, holder, cost, budget, lease_s)
+
+    async def settle(self, tenant: str, work: str, holder: str) -> None:
+        self.budgets.settle(tenant, work, holder)
+
+    async def drop(self, tenant: str, work: str, holder: str) -> None:
+        self.budgets.drop(tenant, work, holder)
 
     async def spent(self, tenants: Sequence[str]) -> dict[str, Spent]:
         return {tenant: self.budgets.spent(tenant) for tenant in tenants}

@@ -1,6 +1,8 @@
-"""Counts what tenants spend: one place for all ingress replicas. Pure: no HTTP, no Ray, no store.
+"""Counts what tenants spend: one place for all ingress and bulk replicas. Pure: no HTTP, no Ray, no store.
 
-A megapixel image is max(1, ceil(input megapixels)) (contract 2.5).
+A megapixel image is max(1, ceil(input megapixels)) (contract 2.5). A request is charged before it is done, of the
+minute and the month, and refunded when it fails. A photo of a job is held before and charged after, of the month alone
+(docs/adr/0009).
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from mattehorn.access.holds import Holds
 from mattehorn.access.tenant import Budget
 
 WINDOW_S = 60
@@ -61,6 +64,7 @@ class Budgets:
         self._minutes: dict[str, tuple[float, int]] = {}  # when the window opened, what was spent in it
         self._month = month_of(clock())
         self._months: dict[str, int] = {}
+        self._holds = Holds()  # not in the months, which are kept: a crash may forget them, and nobody pays twice
         self._swept = clock()
 
     def charge(self, tenant: str, cost: int, budget: Budget) -> Standing | None:
@@ -74,7 +78,8 @@ class Budgets:
                 ("rate_limited", budget.per_minute, budget.per_minute - in_minute, math.ceil(opened + WINDOW_S))
             )
         if budget.per_month is not None:
-            limits.append(("quota_exceeded", budget.per_month, budget.per_month - in_month, month_ends(now)))
+            left = budget.per_month - in_month - self._holds.total(tenant)
+            limits.append(("quota_exceeded", budget.per_month, left, month_ends(now)))
         refusing = [limit for limit in limits if cost > limit[2]]
         if refusing:
             kind, most, left, reset_at = max(refusing, key=lambda limit: limit[3])
@@ -95,6 +100,32 @@ class Budgets:
             self._minutes[tenant] = (opened, max(0, in_minute - cost))
         if tenant in self._months and month_of(at) == self._month:
             self._months[tenant] = max(0, self._months[tenant] - cost)
+
+    def hold(self, tenant: str, work: str, holder: str, cost: int, budget: Budget, lease_s: float) -> Standing | None:
+        """Sets `cost` of the month aside until `settle` or `drop`, for `lease_s` at most; None when that is done, and a
+        refusal when the month has not so much left. The same work is held once, whoever holds it."""
+        now = self._turn()
+        self._holds.expire(now)
+        if self._holds.join(tenant, work, holder, now + lease_s):
+            return None
+        if budget.per_month is not None:
+            left = budget.per_month - self._months.get(tenant, 0) - self._holds.total(tenant)
+            if cost > left:
+                reset_at = month_ends(now)
+                wait_s = max(1, math.ceil(reset_at - now))
+                return Standing(budget.per_month, max(0, left), reset_at, "quota_exceeded", wait_s)
+        self._holds.begin(tenant, work, holder, now + lease_s, cost)
+        return None
+
+    def settle(self, tenant: str, work: str, holder: str) -> None:
+        """Charges what is held, to the month in which it is done; nothing where the hold is not known any more."""
+        self._turn()
+        if cost := self._holds.settle(tenant, work, holder):
+            self._months[tenant] = self._months.get(tenant, 0) + cost
+
+    def drop(self, tenant: str, work: str, holder: str) -> None:
+        """Gives back what was held for work that came to nothing."""
+        self._holds.drop(tenant, work, holder)
 
     def spent(self, tenant: str) -> Spent:
         now = self._turn()
@@ -127,6 +158,7 @@ class Budgets:
             self._month, self._months = month_of(now), {}
         if abs(now - self._swept) >= WINDOW_S:
             self._swept = now
+            self._holds.expire(now)
             self._minutes = {name: at for name, at in self._minutes.items() if 0 <= now - at[0] < WINDOW_S}
         return now
 

@@ -73,12 +73,19 @@ class Keyring:
 
     def __init__(self, document: KeysDocument) -> None:
         limits = {name: document.tenants.get(name, TenantLimits()) for name in _tenants(document)}
-        self._found = {entry.sha256: _tenant(entry, limits[entry.tenant]) for entry in document.keys}
-        self.budgets: Mapping[str, Budget] = {name: _budget(found) for name, found in limits.items()}
+        self._found = {
+            entry.sha256: _tenant(entry.tenant, entry.scopes, limits[entry.tenant]) for entry in document.keys
+        }
+        self._named = {name: _tenant(name, (), found) for name, found in limits.items()}
+        self.budgets: Mapping[str, Budget] = {name: tenant.budget for name, tenant in self._named.items()}
 
     def find(self, key: str) -> Tenant | None:
         """Whose key it is and what it may do; None for one that is not in the document."""
         return self._found.get(_digest(key))
+
+    def tenant(self, name: str) -> Tenant:
+        """The tenant of this name with its limits, and no scope; without limits where the document has none."""
+        return self._named.get(name) or Tenant(name, frozenset())
 
 
 def parse_keys(data: bytes) -> KeysDocument:
@@ -151,12 +158,9 @@ def _tenants(document: KeysDocument) -> list[str]:
     return sorted({*document.tenants, *(entry.tenant for entry in document.keys)})
 
 
-def _tenant(entry: KeyEntry, limits: TenantLimits) -> Tenant:
-    return Tenant(entry.tenant, frozenset(entry.scopes), _budget(limits), limits.body_bytes, limits.pixels)
-
-
-def _budget(limits: TenantLimits) -> Budget:
-    return Budget(limits.megapixels_per_minute, limits.megapixels_per_month)
+def _tenant(name: str, scopes: Collection[Scope], limits: TenantLimits) -> Tenant:
+    budget = Budget(limits.megapixels_per_minute, limits.megapixels_per_month)
+    return Tenant(name, frozenset(scopes), budget, limits.body_bytes, limits.pixels)
 
 
 def _digest(key: str) -> str:

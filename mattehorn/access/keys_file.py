@@ -62,6 +62,7 @@ class KeysFile:
         self._seen: _Signature | None = None
         self._missing = False
         self._looked = float("-inf")
+        self._is_read = False
 
     def keyring(self) -> Keyring:
         """Looks at the file at most once a second."""
@@ -70,6 +71,11 @@ class KeysFile:
             self._looked = now
             self._look()
         return self._keyring
+
+    def read_keyring(self) -> Keyring | None:
+        """As `keyring`; None while no file could be read since the start. For whom no limit is not no entry."""
+        found = self.keyring()
+        return found if self._is_read else None
 
     def _look(self) -> None:
         """A fault is logged once, not at every look."""
@@ -85,6 +91,7 @@ class KeysFile:
         self._seen, self._missing = signature, False
         try:
             self._keyring = Keyring(read_keys(self._path))
+            self._is_read = True
         except (OSError, MattehornError) as error:
             reason = error.message if isinstance(error, MattehornError) else error.strerror
             self._log.error("keys_file_unreadable reason=%s the keys read last stay in force", reason)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from mattehorn.settings import Limits
+
 Scope = Literal["matte", "jobs", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
@@ -31,6 +33,12 @@ class Tenant:
     budget: Budget = Budget()
     body_bytes: int | None = None
     pixels: int | None = None
+
+    def narrowed(self, limits: Limits) -> Limits:
+        """The service's limits, narrowed by what this tenant may send; never widened."""
+        own = {"body_bytes": self.body_bytes, "pixels": self.pixels}
+        narrower = {name: value for name, value in own.items() if value is not None and value < getattr(limits, name)}
+        return limits.model_copy(update=narrower) if narrower else limits
 
 
 ANONYMOUS = Tenant("anonymous", frozenset(SCOPES))  # everybody, while no key is configured

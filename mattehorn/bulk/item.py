@@ -2,7 +2,8 @@
 
 The order matters, and every step may be the last before a crash: GET source (under the condition of the event) -> HEAD
 result (there: done) -> read and work -> create-only put -> refused: HEAD -> the caller acks last. The key follows from
-what was read, never from what was announced, so equal keys mean equal content whoever wins a race.
+what was read, never from what was announced, so equal keys mean equal content whoever wins a race. Where somebody pays
+for the photo, its price is held around the work and charged after a put that created (paid.py).
 
 What it is not: it knows no queue, no job and no retry. A permanent fault of the photo ends here as an object under
 `errors/`; everything else is raised, for worker.py to try again.
@@ -13,12 +14,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
+from mattehorn.bulk.paid import paid, price
 from mattehorn.bulk.places import Place
 from mattehorn.bulk.plan import CutOut, CutOutResult, Outcome, Plan
 from mattehorn.errors import (
@@ -31,6 +34,7 @@ from mattehorn.errors import (
     MissingImage,
     NoForeground,
     OptionError,
+    QuotaExceeded,
     StoreUnavailable,
     UnknownModel,
     UnsupportedImage,
@@ -103,10 +107,23 @@ async def run_item(
         found = await run_in(threads, _look, ref, plan, store_in, store_out, follow)
         if isinstance(found, Outcome):
             return replace(found, seconds=perf_counter() - began)
-        result = await _work(found, plan, cut_out, item_s)
-        outcome = await run_in(threads, _keep, ref, plan, store_out, found, result)
+
+        async def make() -> Outcome:
+            result = await _work(found, plan, cut_out, item_s)
+            return await run_in(threads, _keep, ref, plan, store_out, found, result)
+
+        if plan.account is None:
+            outcome = await make()
+        else:
+            with _faults_of(found):
+                cost = await run_in(threads, price, found.data, plan.account.limits)
+                work = str(Place(plan.output.bucket, plan.results(ref.key, found.h)[0]))
+                outcome = await paid(plan.account, work, cost, make)
     except _Permanent as fault:
         outcome = await run_in(threads, _record_error, ref, plan, store_out, fault)
+    except QuotaExceeded as error:  # no object: the photo is sound, and a later job may do it
+        announced = ref.version_id or ref.etag or ""
+        outcome = Outcome(ref, "error", announced, first=True, code=error.code, reason=error.message)
     return replace(outcome, seconds=perf_counter() - began)
 
 
@@ -140,6 +157,8 @@ def _read(ref: ObjectRef, plan: Plan, store_in: Store, store_out: Store, follow:
                 )
         except (StoreKeyError, BodyTooLarge) as error:
             raise _Permanent(error, h, version) from error
+        if plan.account is not None:
+            plan.account.require_left()
         try:
             data = opened.read()
         except StoreKeyChanged as error:
@@ -153,16 +172,24 @@ def _result(plan: Plan, key: str, h: str, store: Store) -> Head | None:
     return next((head for place in plan.results(key, h) if (head := store.head(place)) is not None), None)
 
 
-async def _work(source: _Source, plan: Plan, cut_out: CutOut, item_s: float) -> CutOutResult:
+@contextmanager
+def _faults_of(source: _Source) -> Iterator[None]:
+    """Makes permanent faults of the photo _Permanent ones, which know the photo."""
     try:
-        async with asyncio.timeout(item_s):
-            result = await cut_out(source.data, plan.wish)
-    except TimeoutError:
-        raise DeadlineExceeded(f"The photo was not done within {item_s:g} s.") from None
+        yield
     except UnknownModel:
         raise
     except PERMANENT as error:
         raise _Permanent(error, source.h, source.version) from error
+
+
+async def _work(source: _Source, plan: Plan, cut_out: CutOut, item_s: float) -> CutOutResult:
+    try:
+        with _faults_of(source):
+            async with asyncio.timeout(item_s):
+                result = await cut_out(source.data, plan.wish)
+    except TimeoutError:
+        raise DeadlineExceeded(f"The photo was not done within {item_s:g} s.") from None
     promised = keys.extension(plan.options)
     if result.extension != promised:
         raise MattehornError(f"The result came as {result.extension}, its key says {promised}; check the service.")

@@ -18,7 +18,7 @@ from mattehorn import telemetry
 from mattehorn.bulk.item import run_item
 from mattehorn.bulk.places import Places
 from mattehorn.bulk.plan import CutOut, Outcome, Plan
-from mattehorn.errors import MattehornError, Overloaded
+from mattehorn.errors import MattehornError, Overloaded, QuotaExceeded
 from mattehorn.events import ObjectRef
 
 log = logging.getLogger(__name__)
@@ -163,6 +163,8 @@ async def patiently(make: Callable[[], Awaitable[T]], patience: Patience) -> T:
 
 def _label(outcome: Outcome) -> str:
     """An error is counted once, however often its message comes."""
+    if outcome.code == QuotaExceeded.code:
+        return "over_quota"
     return "skipped" if outcome.status == "error" and not outcome.first else outcome.status
 
 

@@ -1,4 +1,4 @@
-"""The values of bulk work on one photo: the plan for it, what the service answers, and what became of it.
+"""The values of bulk work on one photo: the plan for it, what the service answers, who pays, and what became of it.
 
 What it is not: it does nothing; item.py does. Called by item.py, worker.py, shard.py and the manifest.
 """
@@ -18,6 +18,7 @@ from mattehorn.quality import Quality
 from mattehorn.recipe import result_keys as keys
 from mattehorn.recipe.gate import Route, Wish
 from mattehorn.recipe.recipe import Recipe
+from mattehorn.settings import Limits
 
 Status = Literal["done", "skipped", "gone", "superseded", "error", "loop"]
 SOURCE_BYTES = 100 * 2**20  # far above any photo within the pixel limit; `limits.body_bytes` is about uploads
@@ -51,9 +52,42 @@ class CutOutResult(Protocol):
 CutOut = Callable[[bytes, Wish], Awaitable[CutOutResult]]
 
 
+class Account(Protocol):
+    """Who pays for a job's photos, and what they may be. `work` names a photo's result, `holder` one attempt at it."""
+
+    @property
+    def limits(self) -> Limits:
+        """The service's, narrowed by the tenant's own."""
+
+    @property
+    def source_bytes(self) -> int | None:
+        """The tenant's own limit for a photo's file."""
+
+    def require_left(self) -> None:
+        """Raises QuotaExceeded where nothing is left, as far as this process knows without asking."""
+
+    async def hold(self, work: str, holder: str, megapixels: int) -> None:
+        """Sets them aside. Raises QuotaExceeded, ImageTooLarge for more than the whole budget, Unavailable."""
+
+    async def settle(self, work: str, holder: str) -> None:
+        """Charges what is held. Raises nothing: the result is there."""
+
+    async def drop(self, work: str, holder: str) -> None:
+        """Gives back what is held. Raises nothing: what nobody gives back is given back in time."""
+
+
+Accounts = Callable[[str], Account | None]  # by a tenant's name
+
+
+def free(tenant: str) -> Account | None:
+    """Where nobody pays."""
+    return None
+
+
 @dataclass(frozen=True)
 class Plan:
-    """What becomes of a photo. `model` is keys.service_digest(), `output` a folder; jobs have `job` and its `run`."""
+    """What becomes of a photo. `model` is keys.service_digest(), `output` a folder; jobs have `job` and its `run`, a
+    tenant's job the `account` that pays."""
 
     recipe: Recipe
     output: Place
@@ -61,6 +95,7 @@ class Plan:
     job: str | None = None
     run: datetime | None = None
     max_source_bytes: int = SOURCE_BYTES
+    account: Account | None = None
 
     @cached_property
     def options(self) -> Options:

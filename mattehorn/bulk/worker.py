@@ -23,7 +23,7 @@ from mattehorn.bulk.listing import list_input
 from mattehorn.bulk.messages import JobWork, Notification, ObjectWork, parse_message
 from mattehorn.bulk.patience import Border, Patience, Permit, PhotoRunner
 from mattehorn.bulk.places import Place, Places, refuse_loop
-from mattehorn.bulk.plan import SOURCE_BYTES, CutOut, Plan
+from mattehorn.bulk.plan import SOURCE_BYTES, Accounts, CutOut, Plan, free
 from mattehorn.bulk.shard import ShardTools, ShardWork
 from mattehorn.bulk.verdict import Verdict
 from mattehorn.bulk.webhook import Webhook
@@ -66,7 +66,8 @@ async def always() -> None:
 
 
 class Worker:
-    """Does what messages ask for. `permit` is awaited before each photo: it may hold bulk work back for a while."""
+    """Does what messages ask for. `permit` is awaited before each photo: it may hold bulk work back for a while.
+    `accounts` knows who pays for a job's photos; those of events are the operator's own."""
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class Worker:
         routes: Sequence[Route] = (),
         permit: Permit = always,
         webhook: Webhook | None = None,
+        accounts: Accounts = free,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Raises OptionError for a route whose results would come in as photos again."""
@@ -85,6 +87,7 @@ class Worker:
         self._jobs, self._queue, self._settings, self._routes = jobs, queue, settings, tuple(routes)
         self._places: Places = jobs.places
         self._webhook = webhook or Webhook(None)
+        self._accounts = accounts
         self._threads = ThreadPoolExecutor(settings.in_flight + SPARE_THREADS, thread_name_prefix="bulk-store")
         self._runner = PhotoRunner(
             self._places,
@@ -200,13 +203,17 @@ class Worker:
         return self._plan_of(chosen, self._places.parse(output, "output").folder)
 
     def _plan_of(self, recipe: Recipe, output: Place, spec: JobSpec | None = None) -> Plan:
+        account = self._accounts(spec.owner.tenant) if spec else None
+        most = self._settings.max_source_bytes
+        own = account.source_bytes if account else None
         return Plan(
             recipe,
             output,
             self._settings.model,
             job=spec.id if spec else None,
             run=spec.run if spec else None,
-            max_source_bytes=self._settings.max_source_bytes,
+            max_source_bytes=most if own is None else min(most, own),
+            account=account,
         )
 
     async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:

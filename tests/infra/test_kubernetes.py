@@ -194,11 +194,12 @@ def test_the_monitor_names_ports_that_exist() -> None:
     assert {endpoint["port"] for endpoint in _one("PodMonitor")["spec"]["podMetricsEndpoints"]} <= ports
 
 
-def test_the_keys_file_is_mounted_where_the_ingress_runs_and_may_change() -> None:
+@pytest.mark.parametrize("group", ["cpu", "gpu-spot", "gpu-ondemand"])
+def test_the_keys_file_is_mounted_where_ingress_or_bulk_may_run_and_may_change(group: str) -> None:
     config = yaml.safe_load(_one("RayService")["spec"]["serveConfigV2"])
     named = Path(config["applications"][0]["args"]["keys_file"])
-    (mount,) = (m for m in _container(_groups()["cpu"])["volumeMounts"] if m["mountPath"] == str(named.parent))
-    (volume,) = (v for v in _groups()["cpu"]["template"]["spec"]["volumes"] if v["name"] == mount["name"])
+    (mount,) = (m for m in _container(_groups()[group])["volumeMounts"] if m["mountPath"] == str(named.parent))
+    (volume,) = (v for v in _groups()[group]["template"]["spec"]["volumes"] if v["name"] == mount["name"])
     assert [item["path"] for item in volume["secret"]["items"]] == [named.name]
     assert "subPath" not in mount  # Kubernetes never updates such a mount
 

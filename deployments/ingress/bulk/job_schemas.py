@@ -21,7 +21,7 @@ _STATUSES = {
     413: "too many bytes",
     415: "a Content-Type that is not read here",
     422: "a value that is not allowed; `field` names it",
-    429: "too many at once; see Retry-After",
+    429: "too many at once, or the month is spent; see Retry-After",
     503: "the store or the queue is away; see Retry-After",
 }
 

@@ -6,6 +6,8 @@ they never take the places of short requests.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,11 +22,12 @@ from deployments.ingress.errors import Forbidden, SafeJson
 from deployments.ingress.middleware import Bounds
 from deployments.ingress.streams import BoundedStream, Slots, in_pieces
 from deployments.ingress.tenancy import TENANT, may_see
+from deployments.tally.book import Tally
 from mattehorn.access.tenant import ANONYMOUS, Tenant
 from mattehorn.bulk.job_results import manifest_lines, results_zip
 from mattehorn.bulk.jobs import Jobs
 from mattehorn.bulk.progress import Progress
-from mattehorn.errors import NotFound, OptionError, UnsupportedMediaType
+from mattehorn.errors import NotFound, OptionError, QuotaExceeded, UnsupportedMediaType
 from mattehorn.settings import Settings
 from mattehorn.store.records import ID_FORM
 
@@ -39,7 +42,7 @@ LOOKED_AT_MOST = 500  # a small read each, for a page that shows few of them: th
 EVENT_STREAMS, DOWNLOADS, UPLOADS = 10, 4, 2  # an upload holds a photo of up to 32 MB twice
 
 
-def router(settings: Settings, bulk: BulkAccess) -> APIRouter:
+def router(settings: Settings, bulk: BulkAccess, tally: Tally) -> APIRouter:
     router = APIRouter(prefix=PATH, tags=["bulk"])
     uploads = Slots(UPLOADS, "uploads of a batch")
     add_streams(router, bulk)
@@ -49,6 +52,7 @@ def router(settings: Settings, bulk: BulkAccess) -> APIRouter:
         """A job over keys, a prefix or a manifest (JSON), or over the photos in this request (a form)."""
         bulk.require_enabled()
         require_no_foreign_page(request)
+        await require_month_left(tally)
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type == "multipart/form-data":
             with uploads.held():
@@ -133,6 +137,21 @@ def require_no_foreign_page(request: Request) -> None:
         return
     if site not in ("none", "same-origin"):
         raise Forbidden("Another site's page may not make jobs here; use this service's own page, or a program.")
+
+
+async def require_month_left(tally: Tally) -> None:
+    """Raises QuotaExceeded where this request's tenant has spent its month: of the job's photos none would be done."""
+    tenant = TENANT.get()
+    limit = tenant.budget.per_month
+    if limit is None:
+        return
+    spent = (await tally.spent([tenant.name]))[tenant.name]
+    if spent.month >= limit:
+        raise QuotaExceeded(
+            f"All {limit} megapixel images of this month are spent. Make the job after Retry-After, or ask the "
+            "operator for a larger budget.",
+            retry_after_s=max(1, math.ceil(spent.month_resets_at - time.time())),
+        )
 
 
 def _listing(jobs: Jobs, tenant: Tenant, limit: int, cursor: str | None) -> dict[str, Any]:
