@@ -101,7 +101,26 @@ def parse_gradient(text: str) -> Gradient:
     if not _MIN_STOPS <= len(colours) <= _MAX_STOPS:
         raise ValueError(f"{_ALLOWED_GRADIENT}; it has {len(colours)}")
     stops = tuple(Stop(c, p) for c, p in zip(colours, _placed(positions), strict=True))
-    return Gradient(stops, float(angle[1]) if angle else None)
+    return Gradient(stops, float(angle[1]) % 360 if angle else None)
+
+
+def colour_text(colour: Rgba) -> str:
+    """The one spelling of a colour: #rrggbb, or #rrggbbaa where it is not opaque."""
+    return "#" + bytes(colour[:3] if colour[3] == 255 else colour).hex()
+
+
+def gradient_text(gradient: Gradient) -> str:
+    """The one spelling of a gradient: positions that follow from the others are left out."""
+    positions = [stop.position for stop in gradient.stops]
+    places: list[float | None] = [*positions]
+    for index, position in enumerate(positions):
+        places[index] = None
+        if not np.allclose(_placed(places), positions, rtol=0, atol=1e-9):
+            places[index] = position
+    words = ["radial" if gradient.angle_deg is None else f"{_plain(gradient.angle_deg)}deg"]
+    for stop, place in zip(gradient.stops, places, strict=True):
+        words += [colour_text(stop.colour)] + ([] if place is None else [f"{_plain(100 * place)}%"])
+    return " ".join(words)
 
 
 def paint_gradient(gradient: Gradient, height: int, width: int) -> tuple[Uint8, Uint8 | None]:
@@ -148,6 +167,11 @@ def _ramp(gradient: Gradient) -> tuple[Uint8, Uint8]:
     weighted = [np.interp(at, places, colours[:, c] * colours[:, 3]) for c in range(3)]
     rgb = np.stack(weighted, axis=1) / np.maximum(alpha, 1e-9)[:, None]
     return np.floor(rgb + 0.5).astype(np.uint8), np.floor(alpha + 0.5).astype(np.uint8)
+
+
+def _plain(number: float) -> str:
+    """With the four decimals that may be written, and none that says nothing."""
+    return f"{number:.4f}".rstrip("0").rstrip(".")
 
 
 def _placed(positions: list[float | None]) -> list[float]:

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from mattehorn.colour import BACKGROUND_TEMPLATES, parse_colour, parse_gradient
+from mattehorn.colour import BACKGROUND_TEMPLATES, colour_text, gradient_text, parse_colour, parse_gradient
 from mattehorn.errors import ConflictingOptions, OptionError, UnknownOption
 from mattehorn.layout.options import LayoutOptions, layout_conflicts
 from mattehorn.scenes import SCENES
@@ -51,7 +51,7 @@ Pixels = Annotated[float, BeforeValidator(_radius)]
 
 
 class PictureOptions(BaseModel):
-    """Everything but layout."""
+    """Everything but layout. A value has one spelling, as recipes are hashed: `white` becomes #ffffff."""
 
     model: str = Field("auto", max_length=100, description="auto, or a name or name@version from /v1/models")
     tier: Literal["auto", "fast", "best"] = Field(
@@ -121,16 +121,12 @@ class PictureOptions(BaseModel):
     @field_validator("background_color")
     @classmethod
     def _colour(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse_colour(value)
-        return value
+        return None if value is None else colour_text(parse_colour(value))
 
     @field_validator("background_gradient")
     @classmethod
     def _gradient(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse_gradient(value)
-        return value
+        return None if value is None else gradient_text(parse_gradient(value))
 
     @field_validator("background_template")
     @classmethod
@@ -142,15 +138,12 @@ class PictureOptions(BaseModel):
     @field_validator("roi")
     @classmethod
     def _roi(cls, value: str | None) -> str | None:
-        if value is not None:
-            _roi_parts(value)
-        return value
+        return None if value is None else " ".join(f"{number:.15g}{unit}" for number, unit in _roi_parts(value))
 
     @field_validator("shadow_offset")
     @classmethod
     def _offset(cls, value: str) -> str:
-        _offset_parts(value)
-        return value
+        return "{} {}".format(*_offset_parts(value))
 
     @property
     def has_background(self) -> bool:
@@ -193,10 +186,14 @@ class PictureOptions(BaseModel):
         return left, top, right, bottom
 
 
-class Options(LayoutOptions, PictureOptions):
-    """One request's wishes. `None` means: not sent, the default follows from the other fields."""
+class Values(LayoutOptions, PictureOptions):
+    """Options, each right by itself; nothing is said of how they go together."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Options(Values):
+    """One request's wishes. `None` means: not sent, the default follows from the other fields."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -273,6 +270,16 @@ def parse_options(fields: Mapping[str, Any], *, background_file: bool = False, b
     if pictures:
         _check_background_picture(options, pictures)
     return options
+
+
+def one_spelling(name: str, value: Any) -> Any:
+    """`value` as Options keep it under `name`; as it came where they refuse it, for parse_options to say so."""
+    if name not in Values.model_fields:
+        return value
+    try:
+        return getattr(Values.model_validate({name: value}), name)
+    except ValidationError:
+        return value
 
 
 def _check_background_picture(options: Options, pictures: list[str]) -> None:

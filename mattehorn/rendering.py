@@ -70,7 +70,7 @@ def encode_scene(prepared: Prepared, scene: Scene, made: Matted, route: Route | 
             rgb, left_over = lay_over(foreground, alpha, prepared.photo.rgb, scene.background, shadow_of(options))
         with stages.timed("encode"):
             if form is not None:
-                return render(form, rgb, left_over, options.encode_quality, dpi)
+                return render(form, rgb, left_over, options.encode_quality, dpi, composite=True)
             return _encode_composite(rgb, left_over, options, dpi)
     with stages.timed("encode"):
         if form is not None:

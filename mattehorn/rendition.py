@@ -132,8 +132,13 @@ def _part(start: int, end: int, small: int, large: int) -> tuple[int, int]:
     return first, min(small, max(first + 1, round(end * small / large)))
 
 
-def render(form: Form, rgb: Uint8, alpha: Uint8 | None, quality: int, dpi: int | None) -> tuple[bytes, str]:
-    """(bytes, file extension) of a picture in the form asked for; `alpha` None: all is opaque."""
+def render(
+    form: Form, rgb: Uint8, alpha: Uint8 | None, quality: int, dpi: int | None, *, composite: bool = False
+) -> tuple[bytes, str]:
+    """(bytes, file extension) of a picture in the form asked for; `alpha` None: all is opaque. A composite's zip is
+    opaque, what shows through its background white."""
+    if alpha is not None and form == "zip" and composite:
+        rgb, alpha = lay_over(rgb, alpha, rgb, _WHITE)
     if alpha is not None and alpha.min() == 255:
         alpha = None
     if form == "zip":

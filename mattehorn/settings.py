@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from mattehorn.fetch.policy import PORTS, UrlPolicy
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
+Bucket = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]$")]
 
 
 class _Section(BaseModel):
@@ -241,6 +242,10 @@ class Settings(_Section):
         description="HOST or HOST:PORT that callers' URLs may name though its address is not public",
     )
     url_ports: tuple[Port, ...] = Field(default=PORTS, description="ports that callers' URLs may name on any host")
+    url_buckets: tuple[Bucket, ...] = Field(
+        default=(),
+        description="buckets that image_url and background_url may name as s3://bucket/key; empty: none",
+    )
     store: StoreSettings = StoreSettings()
     queue: QueueSettings = QueueSettings()
     bulk: BulkSettings = BulkSettings()

@@ -101,8 +101,9 @@ def test_a_redirect_within_what_is_allowed_is_followed(buyer: Client, shop: Site
         ("data:image/png;base64,AAAA", "http"),
         ("cup.png", "no whole URL"),
         (" ", "no whole URL"),
-        ("s3://bucket/cup.png", "s3://"),
+        ("s3://bucket/cup.png", "(url_buckets)"),
         (" S3://bucket/cup.png", "POST /v1/jobs"),
+        ("s3://-/cup.png", "no s3://bucket/key"),
     ],
 )
 def test_an_address_that_is_not_allowed_is_refused_by_name(buyer: Client, shop: Site, url: str, says: str) -> None:

@@ -212,10 +212,9 @@ def test_a_file_that_is_not_there_is_a_fault_of_the_run(source: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("recipe", "name", "more", "message"),
     [
-        ("marketplace-white", "out.png", ["--output", "alpha"], "needs output=composite"),
         ("transparent-web", "out.jpg", [], "cannot hold a cutout's transparency"),
-        ("minimal", "out.jpg", ["--crop"], "crop and output_size"),
-        ("gradient", "out.zip", [], "needs output=composite; output is zip"),
+        ("minimal", "out.jpg", ["--output", "cutout"], "cannot hold a cutout's transparency"),
+        ("minimal", "out.png", ["--crop", "--max-width", "70", "--output-size", "90x80"], "crop and output_size"),
     ],
 )
 def test_what_cannot_hold_together_with_the_recipe_is_refused(
@@ -229,3 +228,18 @@ def test_what_cannot_hold_together_with_the_recipe_is_refused(
 ) -> None:
     assert cut(source, tmp_path / name, "--recipe", recipe, *more) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name", "more"),
+    [
+        ("marketplace-white", "out.png", ["--output", "alpha"]),
+        ("minimal", "out.jpg", ["--crop"]),
+        ("gradient", "out.zip", []),
+    ],
+)
+def test_what_excludes_values_of_the_recipe_takes_their_place(
+    source: Path, tmp_path: Path, recipe: str, name: str, more: list[str]
+) -> None:
+    assert cut(source, tmp_path / name, "--recipe", recipe, *more) == 0
+    assert (tmp_path / name).stat().st_size > 0

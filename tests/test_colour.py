@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ImageColor
 
-from mattehorn.colour import BACKGROUND_TEMPLATES, paint_gradient, parse_colour, parse_gradient
+from mattehorn.colour import (
+    BACKGROUND_TEMPLATES,
+    colour_text,
+    gradient_text,
+    paint_gradient,
+    parse_colour,
+    parse_gradient,
+)
 
 
 @pytest.mark.parametrize(
@@ -134,3 +141,48 @@ def test_a_name_that_pillow_has_looked_up_before_is_still_known(monkeypatch: pyt
     ImageColor.getrgb("rebeccapurple")
     assert isinstance(ImageColor.colormap["rebeccapurple"], tuple)
     assert parse_colour("rebeccapurple") == (0x66, 0x33, 0x99, 255)
+
+
+@pytest.mark.parametrize(
+    ("texts", "one"),
+    [
+        (("#FFF", "white", "ffffff", "#ffffffff"), "#ffffff"),
+        (("transparent", "0000", "#00000000"), "#00000000"),
+        (("#1234",), "#11223344"),
+    ],
+    ids=["opaque", "clear", "half"],
+)
+def test_a_colour_has_one_spelling(texts: tuple[str, ...], one: str) -> None:
+    assert {colour_text(parse_colour(text)) for text in texts} == {one}
+
+
+@pytest.mark.parametrize(
+    ("texts", "one"),
+    [
+        (("90deg #fff #000", "90.0deg, WHITE 0%, black 100.00%", "-270deg fff 000"), "90deg #ffffff #000000"),
+        (("radial red 10% blue",), "radial #ff0000 10% #0000ff"),
+        (
+            ("0deg red lime 50% blue", "360deg red lime blue", "0deg red 0% lime blue"),
+            "0deg #ff0000 #00ff00 #0000ff",
+        ),
+        (("0deg red lime 25% blue white",), "0deg #ff0000 #00ff00 25% #0000ff #ffffff"),
+        (("0deg red lime 25.5% 0000 25.50% white",), "0deg #ff0000 #00ff00 25.5% #00000000 25.5% #ffffff"),
+    ],
+    ids=["two", "late", "even", "uneven", "hard"],
+)
+def test_a_gradient_has_one_spelling(texts: tuple[str, ...], one: str) -> None:
+    assert {gradient_text(parse_gradient(text)) for text in texts} == {one}
+
+
+@given(
+    st.integers(0, 359),
+    st.lists(st.tuples(st.sampled_from(["red", "#0008"]), st.integers(0, 100) | st.none()), min_size=2, max_size=8),
+)
+def test_a_gradients_spelling_means_the_same_and_is_its_own(angle: int, stops: list[tuple[str, int | None]]) -> None:
+    places = iter(sorted(place for _, place in stops if place is not None))
+    words = [colour if place is None else f"{colour} {next(places)}%" for colour, place in stops]
+    gradient = parse_gradient(f"{angle}deg {' '.join(words)}")
+    again = parse_gradient(gradient_text(gradient))
+    assert [stop.position for stop in again.stops] == pytest.approx([stop.position for stop in gradient.stops])
+    assert [stop.colour for stop in again.stops] == [stop.colour for stop in gradient.stops]
+    assert gradient_text(again) == gradient_text(gradient)

@@ -100,10 +100,12 @@ def test_a_png_matte_has_one_8_bit_grey_channel() -> None:
     assert (header[8], header[9]) == (8, 0)
 
 
-def test_a_jpg_matte_is_nearly_right() -> None:
-    _, alpha = cutout()
-    back = np.asarray(Image.open(io.BytesIO(encode_alpha(alpha, "jpg", 95))))
-    assert error_of(back[..., 0], alpha) <= 4
+@pytest.mark.parametrize("size", [(64, 48), *SIZES])
+def test_a_jpg_matte_is_grey_and_nearly_right(size: tuple[int, int]) -> None:
+    _, alpha = cutout(*size)
+    back = Image.open(io.BytesIO(encode_alpha(alpha, "jpg", 95)))
+    assert back.mode == "L"
+    assert error_of(np.asarray(back), alpha) <= 4
 
 
 def test_an_opaque_png_comes_back_exactly() -> None:

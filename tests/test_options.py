@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from mattehorn.colour import BACKGROUND_TEMPLATES
 from mattehorn.errors import ConflictingOptions, OptionError, UnknownOption
-from mattehorn.options import Options, parse_options
+from mattehorn.options import Options, one_spelling, parse_options
 
 
 def refused(fields: dict[str, Any], **kwargs: Any) -> OptionError:
@@ -269,3 +269,22 @@ def test_names_may_be_in_any_script() -> None:
 def test_options_cannot_be_changed_afterwards() -> None:
     with pytest.raises(ValidationError):
         Options().store = True
+
+
+@pytest.mark.parametrize(
+    ("name", "sent", "kept"),
+    [
+        ("background_color", "White", "#ffffff"),
+        ("background_gradient", "-90deg fff 0%, 000", "270deg #ffffff #000000"),
+        ("roi", " 010.50% 1 2.0px 30 ", "10.5% 1px 2px 30px"),
+        ("shadow_offset", "-0px  08px", "0 8"),
+        ("background_blur_px", "3", 3.0),
+    ],
+)
+def test_a_value_has_one_spelling(name: str, sent: str, kept: Any) -> None:
+    assert getattr(parse_options({name: sent}), name) == kept == one_spelling(name, sent)
+
+
+def test_what_is_no_value_stays_as_it_came() -> None:
+    assert one_spelling("roi", "1 2") == "1 2"
+    assert one_spelling("\ud800", "1") == "1"

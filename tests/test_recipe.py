@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import pickle
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 from mattehorn.errors import ConflictingOptions, OptionError, UnknownOption
+from mattehorn.options import parse_options
+from mattehorn.recipe.gate import Wish
 from mattehorn.recipe.recipe import PRESETS, Recipe, find_recipe, parse_recipe
 
 
@@ -84,6 +87,77 @@ def test_a_background_takes_the_place_of_the_recipes_and_zip_that_of_its_format(
     changed = Recipe("a", 1, own).with_options(sent)
     assert set(changed.options) == merged
     assert {name: changed.options[name] for name in sent} == Recipe("a", 1, sent).options
+
+
+@pytest.mark.parametrize(
+    ("own", "sent", "merged"),
+    [
+        ({"output_size": "90x80"}, {"crop": "true"}, {"crop"}),
+        ({"output_size": "90x80"}, {"crop": "false"}, {"output_size"}),
+        ({"crop": True}, {"output_size": "90x80"}, {"output_size"}),
+        ({"output_size": "90x80", "padding": "0.1"}, {"max_width": 70}, {"max_width", "padding"}),
+        ({"max_width": 70, "max_height": 70}, {"output_size": "90X80"}, {"output_size"}),
+        ({"max_width": 70}, {"output_size": "cropped_subject"}, {"max_width", "output_size"}),
+        ({"background_color": "#fff", "shadow": "drop", "shadow_blur_px": 3}, {"output": "alpha"}, {"output"}),
+        ({"output": "composite", "format": "jpg"}, {"output": "cutout"}, {"output"}),
+        ({"output": "composite", "format": "jpg"}, {"output": "alpha"}, {"output", "format"}),
+        ({"output": "composite", "format": "jpg"}, {"output": "zip"}, {"output"}),
+        ({"output": "cutout", "format": "webp"}, {"background_color": "red"}, {"background_color", "format"}),
+        ({"output": "composite", "format": "jpg"}, {"background_color": "#fff8"}, {"output", "background_color"}),
+    ],
+)
+def test_what_a_sent_field_excludes_of_the_recipes_makes_way(
+    own: dict[str, Any], sent: dict[str, Any], merged: set[str]
+) -> None:
+    changed = Recipe("a", 1, own).with_options(sent)
+    assert set(changed.options) == merged
+    assert Recipe("a", 1, own).wish(sent) == Wish(parse_options(changed.options), recipe=changed.tag)
+
+
+@pytest.mark.parametrize("output", ["cutout", "alpha", "zip"])
+@pytest.mark.parametrize("recipe", PRESETS, ids=lambda recipe: recipe.id)
+def test_every_preset_gives_every_output_and_a_crop(recipe: Recipe, output: str) -> None:
+    wish = recipe.wish({"output": output, "crop": "true"})
+    assert (wish.options.kind, wish.options.has_background, wish.options.output_size) == (output, False, None)
+    assert wish.recipe.startswith(f"{recipe.id};")
+    assert wish.recipe != recipe.tag
+
+
+@pytest.mark.parametrize(
+    ("locked", "sent", "field"),
+    [
+        ("background_color", {"output": "alpha"}, "output"),
+        ("format", {"output": "cutout"}, "output"),
+        ("format", {"background_color": "transparent"}, "background_color"),
+        ("output_size", {"max_height": 7}, "max_height"),
+    ],
+)
+def test_what_is_locked_makes_way_for_nothing(locked: str, sent: dict[str, Any], field: str) -> None:
+    own = {"output": "composite", "background_color": "#fff", "format": "jpg", "output_size": "90x80"}
+    with pytest.raises(ConflictingOptions, match=f"place of {locked}, which is locked by the recipe a@1") as refused:
+        Recipe("a", 1, own, locked=(locked,)).wish(sent)
+    assert refused.value.data["field"] == field
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"background_color": "F2F2F0"},
+        {"background_color": "#f2f2f0ff"},
+        {"padding": "15%"},
+        {"encode_quality": "95", "alpha_threshold": "70"},
+        {"feather_px": "no", "erode_px": "0.0"},  # the defaults, which it does not name
+        {"check_stability": "off", "crop": "0"},
+        {"shadow_offset": " 0px  08px"},
+    ],
+    ids=lambda sent: "+".join(sent),
+)
+def test_what_is_in_force_anyway_changes_no_hash_and_passes_a_lock(sent: dict[str, Any]) -> None:
+    recipe = find_recipe("minimal")
+    assert recipe.with_options(sent) == recipe
+    assert recipe.wish(sent) == recipe.wish({})
+    locked = dataclasses.replace(recipe, locked=True)
+    assert locked.wish(sent) == locked.wish({})
 
 
 def test_two_backgrounds_of_one_job_stay_a_conflict() -> None:

@@ -78,6 +78,21 @@ def test_fields_go_over_the_recipes_and_the_hash_follows(client: Client) -> None
     assert (answer.json()["width"], answer.json()["route"]) == (90, None)
 
 
+@pytest.mark.parametrize("sent", [{"crop": "true"}, {"output": "alpha"}, {"output": "cutout"}, {"output": "zip"}])
+def test_what_a_field_excludes_of_the_recipes_makes_way(client: Client, sent: dict[str, str]) -> None:
+    answer = post(client, recipe="minimal", **sent)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-mattehorn-recipe"] == find_recipe("minimal").with_options(sent).tag
+
+
+def test_the_recipes_own_value_in_another_spelling_is_the_same_request(client: Client) -> None:
+    mine = json.dumps({"name": "mine", "version": 3, "options": {"background_color": "#f2f2f0"}, "locked": True})
+    for fields in ({}, {"background_color": "F2F2F0", "feather_px": "no"}):
+        assert post(client, recipe=mine, **fields).status_code == 200
+    first, second = client.service.jobs[-2:]
+    assert (first.recipe, first.options) == (second.recipe, second.options)
+
+
 def test_raw_bodies_and_json_name_a_recipe_too(client: Client) -> None:
     raw = client.post("/v1/mattes?recipe=transparent-web", content=PHOTO, headers={"content-type": "image/png"})
     assert raw.headers["content-type"] == "image/webp"

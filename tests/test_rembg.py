@@ -124,9 +124,9 @@ def test_every_parameter_is_taken_from_the_query_and_from_the_form_which_goes_fi
         assert response.headers["content-type"] == "image/webp"
         assert (options(client)["output"], options(client)["refine"]) == ("alpha", "matting")
     post(client, query={"bgc": "255,0,0", "format": "webp"}, bgc="0,0,255")
-    assert (options(client)["background_color"], options(client)["format"]) == ("#0000ffff", "webp")
+    assert (options(client)["background_color"], options(client)["format"]) == ("#0000ff", "webp")
     post(client, query={"bgc": "255,0,0"}, bgc="")
-    assert options(client)["background_color"] == "#ff0000ff"
+    assert options(client)["background_color"] == "#ff0000"
 
 
 def test_only_mask_is_one_grey_plane_whatever_the_background(client: Client) -> None:

@@ -160,9 +160,10 @@ def test_the_subjects_colour_goes_on_beyond_its_edge(client: Client) -> None:
 
 
 def test_a_zip_with_a_background_is_the_composite_and_opaque(client: Client) -> None:
-    files = files_of(post(client, format="zip", bg_color="0000ff"))
-    assert decoded(files["alpha.png"]).min() == 255
-    assert np.abs(decoded(files["color.jpg"])[0, 0].astype(int) - (0, 0, 255)).max() <= 3
+    for colour, shown in (("0000ff", (0, 0, 255)), ("0000ff80", (127, 127, 255)), ("0000", (255, 255, 255))):
+        files = files_of(post(client, format="zip", bg_color=colour))
+        assert decoded(files["alpha.png"]).min() == 255
+        assert np.abs(decoded(files["color.jpg"])[0, 0].astype(int) - shown).max() <= 3
 
 
 # size

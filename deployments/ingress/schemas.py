@@ -89,13 +89,13 @@ def mattes() -> dict[str, Any]:
     file = {**BINARY, "description": "the photo: jpg, png, webp, bmp, tiff, gif, heic, avif"}
     background = {**BINARY, "description": "a background picture, for a composite"}
     named = {
-        "image_url": _text("an http:// or https:// address that the service fetches the photo from"),
+        "image_url": _text("an http://, https:// or, in a listed bucket, s3:// address of the photo"),
         "image_base64": _text("the photo as base64, with or without a data: prefix"),
         "result_id": _text("an earlier result that was made with store_source=true: its photo again"),
     }
     recipe = "NAME or NAME@VERSION from /v1/recipes, or a whole document as JSON; other fields go over its values"
     options = {"recipe": _text(recipe), **options}
-    options = {"background_url": _text("a background picture, by its http:// or https:// address"), **options}
+    options = {"background_url": _text("a background picture, by its address as in image_url"), **options}
     one = "Exactly one photo: "
     form = {
         "type": "object",

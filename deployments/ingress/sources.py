@@ -1,7 +1,8 @@
 """The pictures that a request names instead of sending them: by URL, or as an earlier result's source.
 
-What it is not: it decides no address and speaks no HTTP (mattehorn/fetch/), and reads no body (bodies.py). Called by
-api.py within the admission, so that a picture by URL takes a place like any other, and goes to compose like any other.
+What it is not: it decides no address, speaks no HTTP (mattehorn/fetch/), reads no bucket (buckets.py) and no body
+(bodies.py). Called by api.py within the admission, so that a picture by URL takes a place like any other, and goes to
+compose like any other.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from pathlib import PurePath
 from starlette.concurrency import run_in_threadpool
 
 from deployments.ingress.bodies import Body
+from deployments.ingress.buckets import Buckets, is_bucket_url
 from deployments.ingress.jobs import Service
 from deployments.ingress.middleware import REQUEST_ID
 from deployments.ingress.served import Served
 from deployments.ingress.streams import Slots
 from deployments.ingress.tenancy import load_own, own_limits
-from mattehorn.errors import UrlNotAllowed
 from mattehorn.fetch.fetch import Fetched
 from mattehorn.store.results import load_source
 from mattehorn.telemetry import Stages
@@ -28,7 +29,7 @@ class Sources:
     """Brings what a body names. One per replica."""
 
     def __init__(self, service: Service) -> None:
-        self._service = service
+        self._service, self._buckets = service, Buckets(service.settings)
         # half of the places, so that callers whose URLs lead to slow servers do not keep photos that are sent out
         self._fetches = Slots(max(1, service.settings.limits.requests_in_flight // 2), "pictures by URL")
 
@@ -42,9 +43,9 @@ class Sources:
         """
         source, background_url = body.source, body.background_url
         if source is not None and source.kind == "image_url":
-            _refuse_s3(photo_field, source.text)
+            self._check(source.text, photo_field)
         if background_url is not None:
-            _refuse_s3("background_url", background_url)
+            self._check(background_url, "background_url")
         if source is not None and source.kind == "result_id":
             photo, file_name = await run_in_threadpool(self._kept, source.text)
             body = replace(body, photo=photo, file_name=file_name, source=None)
@@ -64,13 +65,17 @@ class Sources:
                 stages.report()
         return replace(body, fetch_ms=stages.ms["fetch"])
 
+    def _check(self, url: str, field: str) -> None:
+        """What can be told of a bucket before anything is fetched. Raises UrlNotAllowed."""
+        if is_bucket_url(url):
+            self._buckets.check(url, field)
+
     async def _fetch(self, url: str, field: str, deadline: float) -> Fetched:
+        most, within_s = own_limits(self._service.settings.limits).body_bytes, max(0.0, deadline - time.time())
+        if is_bucket_url(url):
+            return await self._buckets.fetch(url, field=field, max_bytes=most, within_s=within_s)
         return await self._service.fetcher.fetch(
-            url,
-            field=field,
-            max_bytes=own_limits(self._service.settings.limits).body_bytes,
-            within_s=max(0.0, deadline - time.time()),
-            request_id=REQUEST_ID.get(),
+            url, field=field, max_bytes=most, within_s=within_s, request_id=REQUEST_ID.get()
         )
 
     def _kept(self, result_id: str) -> tuple[bytes, str]:
@@ -87,13 +92,3 @@ def with_fetch(served: Served, fetch_ms: float | None) -> Served:
     answer = served.answer
     timed = replace(answer.result, timings_ms={"fetch": fetch_ms, **answer.result.timings_ms})
     return replace(served, answer=replace(answer, result=timed))
-
-
-def _refuse_s3(field: str, text: str) -> None:
-    """The fetcher refuses every other scheme; this one has another way in."""
-    if text.strip().lower().startswith("s3:"):
-        raise UrlNotAllowed(
-            f"{field} is an s3:// address, which is not fetched here; send a signed https:// address, or name photos "
-            "in a bucket as a job's input (POST /v1/jobs).",
-            field=field,
-        )

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from mattehorn.colour import parse_colour, parse_gradient
 from mattehorn.layout.options import LAYOUT_FIELDS
 from mattehorn.options import Options
 from mattehorn.recipe.result_keys import service_digest
@@ -60,8 +59,8 @@ def fingerprint(question: Question, maker: str) -> str:
 
 
 def canonical(options: Options) -> dict[str, Any]:
-    """`options` with one spelling for one wish: defaults filled in, colours and layout as numbers, and without what the
-    answer's pixels and headers do not show."""
+    """`options` with one spelling for one wish: defaults filled in, layout as numbers, and without what the answer
+    does not show in its pixels and headers."""
     document = filled_in(options)
     for name in (*LAYOUT_FIELDS, "crop", "inline"):
         del document[name]
@@ -69,10 +68,6 @@ def canonical(options: Options) -> dict[str, Any]:
     document["output"] = options.kind
     if options.format is None and options.kind in ("cutout", "alpha"):
         document["format"] = "png"
-    if options.background_color is not None:
-        document["background_color"] = parse_colour(options.background_color)
-    if options.background_gradient is not None:
-        document["background_gradient"] = repr(parse_gradient(options.background_gradient))
     if not options.store:
         for name in _ONLY_STORED:
             del document[name]

@@ -87,15 +87,14 @@ def encode_cutout(rgb: Pixels, alpha: Pixels, format: Format, quality: int, dpi:
 def encode_alpha(alpha: Pixels, format: Format, quality: int, dpi: int | None = None) -> bytes:
     """A matte, uint8 [H, W], as a grey picture. Exact in every format but jpg, the only one that `quality` is for.
 
-    png holds one channel; webp, avif and jpg hold R = G = B. Raises ConflictingOptions as `encode_cutout` does.
+    png and jpg hold one channel; webp and avif hold R = G = B. Raises ConflictingOptions as `encode_cutout` does.
     """
     _check_side(alpha, format)
     with _codec_errors(format):
         if format == "png":
             return _with_chunks(_imencode(".png", alpha), *_density_chunk(dpi))
         if format == "jpg":
-            grey = _imencode(".jpg", cv2.cvtColor(alpha, cv2.COLOR_GRAY2BGR), _jpeg_settings(quality))
-            return _with_density(grey, dpi)
+            return _with_density(_imencode(".jpg", alpha, [cv2.IMWRITE_JPEG_QUALITY, quality]), dpi)
         picture = Image.fromarray(np.ascontiguousarray(alpha)).convert("RGB")
         if format == "webp":
             return _save_webp(picture, lossless=True)

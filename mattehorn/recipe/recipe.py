@@ -19,8 +19,9 @@ from typing import Any, Literal, Self
 
 from mattehorn.colour import BACKGROUND_TEMPLATES
 from mattehorn.errors import ConflictingOptions, OptionError, UnknownRecipe
-from mattehorn.options import TEMPLATE_NAMES, Options, parse_options
+from mattehorn.options import TEMPLATE_NAMES, Options, one_spelling, parse_options
 from mattehorn.recipe.gate import Gate, Wish
+from mattehorn.recipe.over import BACKGROUNDS, excluded, with_groups
 from mattehorn.recipe.presets import DOCUMENTS
 from mattehorn.recipe.result_keys import DEFAULT_TEMPLATE, check_bulk_template, settled_format
 
@@ -30,16 +31,6 @@ VERSIONS = range(1, 1_000_000)
 NOT_IN_BULK = ("store", "store_alpha", "store_source", "inline", "include", "name")
 PER_PHOTO = frozenset((*NOT_IN_BULK, "sku"))  # what one photo's caller says of it; no recipe locks or hashes that
 DESCRIPTION_CHARS = 300
-_BACKGROUNDS = ("background_color", "background_gradient", "background_template", "background_blur_px")
-# Names that say one thing: who locks one locks all, for another of them would take its place.
-_GROUPS = (
-    _BACKGROUNDS,
-    ("output_size", "crop"),
-    *(
-        tuple(f"{space}{side}" for side in ("", "_top", "_right", "_bottom", "_left"))
-        for space in ("margin", "padding")
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -68,9 +59,7 @@ class Recipe:
             raise OptionError(
                 f"A recipe's version is a whole number from 1 on; got {str(self.version)[:80]}.", field="recipe"
             )
-        unfit = next((name for name in NOT_IN_BULK if name in self.options), None)
-        if unfit is not None:
-            raise OptionError(f"{unfit} has no meaning in bulk work; leave it out of the recipe.", field=unfit)
+        _refuse_unfit(self.options)
         given = parse_options(self.options).model_dump(exclude_unset=True)  # 90, not "90": one wish, one hash
         object.__setattr__(self, "options", MappingProxyType(given))
         check_bulk_template(self.key_template)
@@ -112,50 +101,64 @@ class Recipe:
 
     def with_options(self, options: Mapping[str, Any]) -> Self:
         """This recipe with `options` over its own; its hash follows. Raises OptionError."""
-        sent = {name: value for name, value in options.items() if value is not None and value != ""}
-        return dataclasses.replace(self, options=self.options_under(sent)) if sent else self
-
-    def options_under(self, sent: Mapping[str, Any], *, background_file: bool = False) -> dict[str, Any]:
-        """This recipe's options with those of `sent` over them, unchecked but for locks (ConflictingOptions).
-
-        A background that is sent, or lies in a file beside, takes the place of the recipe's, of whatever kind;
-        output=zip that of its format.
-        """
-        self._refuse_locked(sent, background_file)
-        dropped = set(_BACKGROUNDS) if background_file or any(name in sent for name in _BACKGROUNDS) else set()
-        if sent.get("output") == "zip":
-            dropped.add("format")
-        return {name: value for name, value in self.options.items() if name not in dropped} | dict(sent)
+        sent = _given(options)
+        _refuse_unfit(sent)
+        return dataclasses.replace(self, options=self._under(sent)[1]) if sent else self
 
     def wish(self, sent: Mapping[str, Any], *, background_file: bool = False, background_url: bool = False) -> Wish:
         """What is asked for one photo: this recipe with `sent` over it. Raises as parse_options does.
 
         The recipe that it names is the changed one, with a hash of its own, unless what was sent is about the photo.
         """
-        sent = {name: value for name, value in sent.items() if value is not None and value != ""}
-        picture = background_file or background_url
-        merged = self.options_under(sent, background_file=picture)
-        options = parse_options(merged, background_file=background_file, background_url=background_url)
-        kept = {name: value for name, value in merged.items() if name not in PER_PHOTO or name not in sent}
-        if picture:
+        sent = _given(sent)
+        pictures = {"background_file": background_file, "background_url": background_url}
+        options, kept = self._under(sent, **pictures)
+        kept = {name: value for name, value in kept.items() if name not in PER_PHOTO or name not in sent}
+        if any(pictures.values()):
             kept.setdefault("output", "composite")
         return Wish(options, self.quality, dataclasses.replace(self, options=kept).tag)
 
-    def _refuse_locked(self, sent: Mapping[str, Any], background_file: bool) -> None:
-        """Raises ConflictingOptions for another value than that of a locked option."""
+    def _under(self, sent: Mapping[str, Any], **pictures: bool) -> tuple[Options, dict[str, Any]]:
+        """What is asked for with `sent` over this recipe's options, and what a recipe that says so gives: a value that
+        is in force anyway adds nothing, so it changes no hash. Raises OptionError, of locks ConflictingOptions."""
+        own = parse_options(self.options)
+        dropped = excluded(own, sent, [name for name, is_sent in pictures.items() if is_sent])
+        merged = {name: value for name, value in self.options.items() if name not in dropped} | dict(sent)
+        options = parse_options(merged, **pictures)
+        self._refuse_locked(sent, options, dropped, pictures)
+        kept = {
+            name: value
+            for name, value in merged.items()
+            if name in self.options or name in NOT_IN_BULK or getattr(options, name) != getattr(own, name)
+        }
+        return options, kept
+
+    def _refuse_locked(
+        self, sent: Mapping[str, Any], options: Options, dropped: Mapping[str, str], pictures: Mapping[str, bool]
+    ) -> None:
+        """Raises ConflictingOptions where a locked option would have another value, or none."""
         if not self.locked:
             return
+        held = set(Options.model_fields) - PER_PHOTO if self.locked is True else with_groups(self.locked)
         own = self.bulk_options()
-        for name, value in sent.items():
-            held = name not in PER_PHOTO if self.locked is True else name in _with_groups(self.locked)
-            if held and str(value).strip().lower() != str(getattr(own, name, None)).lower():
+        own = own.model_copy(update={"output": own.kind})
+        for name in sent:
+            if name in held and getattr(options, name) != getattr(own, name):
                 raise self._locked(name)
-        if background_file and (self.locked is True or _BACKGROUNDS[0] in _with_groups(self.locked)):
-            raise self._locked("background_file")
+        for name, is_sent in pictures.items():
+            if is_sent and BACKGROUNDS[0] in held:
+                raise self._locked(name)
+        for name, by in dropped.items():
+            if name in held and name in self.options:
+                raise ConflictingOptions(
+                    f"{by} would take the place of {name}, which is locked by the recipe {self.id}; leave it out, or "
+                    "use another recipe.",
+                    field=by,
+                )
 
     def _locked(self, name: str) -> ConflictingOptions:
         return ConflictingOptions(
-            f"{name[:80]} is locked by the recipe {self.id}; leave it out, or use another recipe.", field=name[:80]
+            f"{name} is locked by the recipe {self.id}; leave it out, or use another recipe.", field=name
         )
 
     def bulk_options(self) -> Options:
@@ -196,9 +199,15 @@ def _checked_locks(locked: object) -> Literal[True] | tuple[str, ...]:
     return tuple(sorted(set(locked)))
 
 
-def _with_groups(names: Sequence[str]) -> set[str]:
-    """`names`, and what else says the same thing."""
-    return set(names).union(*(group for group in _GROUPS if not set(group).isdisjoint(names)))
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What was sent, in one spelling."""
+    return {name: one_spelling(name, value) for name, value in options.items() if value is not None and value != ""}
+
+
+def _refuse_unfit(options: Mapping[str, Any]) -> None:
+    unfit = next((name for name in NOT_IN_BULK if name in options), None)
+    if unfit is not None:
+        raise OptionError(f"{unfit} has no meaning in bulk work; leave it out of the recipe.", field=unfit)
 
 
 def parse_recipe(document: object) -> Recipe:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from mattehorn.settings import StoreSettings
 from mattehorn.store.interface import (
@@ -55,13 +56,14 @@ def open_store(settings: StoreSettings) -> Store:
     raise ValueError(f"store.url {came}; allowed are file:///dir, file://./dir and s3://bucket/prefix.")
 
 
-def open_bucket(bucket: str, settings: StoreSettings) -> Store:
-    """A whole bucket at the results store's endpoint and with its credentials; `""` is the results folder.
+def open_bucket(bucket: str, settings: StoreSettings, **patience: Any) -> Store:
+    """A whole bucket at the results store's endpoint and with its credentials; `""` is the results folder. `patience`
+    is s3_client's.
 
     Raises ValueError where `settings.url` is no folder and `bucket` is empty, or is no bucket's name.
     """
     if bucket:
-        return S3Store(s3_client(settings), _check_bucket(bucket))
+        return S3Store(s3_client(settings, **patience), _check_bucket(bucket))
     if not settings.url.startswith("file://"):
         raise ValueError("Only a results folder can be read without a bucket's name; write s3://bucket/key.")
     return open_store(settings)
