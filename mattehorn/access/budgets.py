@@ -2,7 +2,7 @@
 
 A megapixel image is max(1, ceil(input megapixels)) (contract 2.5). A request is charged before it is done, of the
 minute and the month, and refunded when it fails. A photo of a job is held before and charged after, of the month alone
-(docs/adr/0009).
+(docs/adr/0010).
 """
 
 from __future__ import annotations
