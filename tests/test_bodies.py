@@ -166,6 +166,17 @@ def test_a_body_that_cannot_be_read_is_invalid(sent: dict[str, Any]) -> None:
         read(**sent)
 
 
+def test_a_form_that_is_cut_off_anywhere_is_invalid_and_its_last_line_break_may_be_missing() -> None:
+    head = b'--y\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
+    whole = head + PHOTO[:200] + b'\r\n--y\r\nContent-Disposition: form-data; name="output"\r\n\r\nalpha\r\n--y--'
+    headers = {"content-type": "multipart/form-data; boundary=y"}
+    for sent in (whole, whole + b"\r\n", whole + b"\r\nepilogue"):
+        assert read(content=sent, headers=headers) == Body(PHOTO[:200], "a.png", None, {"output": "alpha"})
+    for end in range(1, len(whole)):
+        with pytest.raises(InvalidBody, match="before its last boundary"):
+            read(content=whole[:end], headers=headers)
+
+
 @pytest.mark.parametrize("charset", ["punycode", "idna", "utf-7", "base64", "zlib", "no-such", "unicode_escape", "a b"])
 def test_a_strange_charset_is_never_an_internal_error(charset: str) -> None:
     lines = (

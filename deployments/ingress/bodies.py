@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl
 
-from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
+from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
+from deployments.ingress.forms import parse_form
 from mattehorn.errors import (
     BodyTooLarge,
     InvalidBody,
@@ -161,15 +161,6 @@ def sent_bytes(text: str) -> bytes:
     except UnicodeEncodeError:
         pass
     return text.encode("utf-8", "replace")
-
-
-async def parse_form(request: Request, limits: Limits) -> FormData:
-    try:
-        return await request.form(max_files=limits.files, max_fields=limits.fields, max_part_size=limits.field_bytes)
-    except HTTPException as error:
-        raise InvalidBody(f"The multipart body cannot be read: {error.detail}") from None
-    except ValueError:  # from the codec that the request's charset names
-        raise InvalidBody("The multipart body's text cannot be decoded; send UTF-8.") from None
 
 
 def _only_photo(photos: list[UploadFile]) -> UploadFile:

@@ -14,7 +14,8 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from deployments.ingress.bodies import Body, parse_form, sent_bytes
+from deployments.ingress.bodies import Body, sent_bytes
+from deployments.ingress.forms import parse_form
 from mattehorn.errors import (
     BodyTooLarge,
     ConflictingOptions,
