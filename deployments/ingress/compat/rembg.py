@@ -97,7 +97,8 @@ def router(service: Service, sources: Sources, work: Work) -> APIRouter:
             sent = Parameters(dict(request.query_params), form.fields)
             deadline = work_ends(service.settings)
             wish = translate(sent, running)
-            body = await sources.fill(_named(form, sent, missing), deadline, photo_field="url")
+            limits = own_limits(service.settings.limits)
+            body = await sources.fill(_named(form, sent, missing), deadline, limits, photo_field="url")
             unknown = set(sent.values) - {*rembg_schema.PARAMETERS, "url", "file"}
             telemetry.add(telemetry.IGNORED_FIELDS, len(unknown), route=PATH)
             job = replace(job_for(body, wish.options, deadline), binary=wish.binary)
