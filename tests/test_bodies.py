@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -232,6 +233,17 @@ def test_a_field_sent_twice_is_refused_by_name(sent: dict[str, Any]) -> None:
     with pytest.raises(OptionError) as caught:
         read(**sent)
     assert caught.value.data["field"] == "roi"
+
+
+@pytest.mark.parametrize("pairs", [[("roi", ""), ("roi", "1")], [("roi", "1"), ("roi", "")]], ids=["first", "last"])
+def test_an_empty_twin_is_one_that_was_not_sent(pairs: list[tuple[str, str]]) -> None:
+    form_type = {"content-type": "application/x-www-form-urlencoded"}
+    encoded = urlencode([("image_base64", PLAIN), *pairs])
+    raw = {"content-type": "image/png"}
+    assert read(files=form(("file", ("a", PHOTO)), *pairs)).fields == {"roi": "1"}
+    assert read(content=encoded.encode(), headers=form_type).fields == {"roi": "1"}
+    assert read(content=PHOTO, headers=raw, params=pairs).fields == {"roi": "1"}
+    assert read(files=form(("file", ("a", PHOTO))), params={"format": ""}).fields == {}
 
 
 def test_an_unknown_file_part_is_refused_by_name() -> None:

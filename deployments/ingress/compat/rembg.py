@@ -94,7 +94,8 @@ def router(service: Service, sources: Sources, work: Work) -> APIRouter:
         started = time.perf_counter()
         with service.admission.admit():
             form = await _form(request, service) if request.method == "POST" else Body(b"")
-            sent = Parameters(dict(request.query_params), form.fields)
+            query = [(name, text) for name, text in request.query_params.multi_items() if text]
+            sent = Parameters(dict(query), form.fields)
             deadline = work_ends(service.settings)
             wish = translate(sent, running)
             limits = own_limits(service.settings.limits)

@@ -1,6 +1,6 @@
 """What a remove.bg request carries, read from any of its three body forms. Knows no parameter's meaning.
 
-An empty text, an empty file part and JSON's null are not sent; of what comes twice the last counts. `*_file` fields
+An empty text, an empty file part and JSON's null are not sent; of what is sent twice the last counts. `*_file` fields
 exist in a multipart body only; there a part without a file name is a file as well.
 """
 
@@ -142,7 +142,7 @@ async def _multipart(request: Request, limits: Limits) -> Sent:
         for name, value in form.multi_items():
             if isinstance(value, str):
                 if name not in (PHOTO, BACKGROUND):
-                    texts[name] = value
+                    texts |= {name: value} if value.strip() else {}
                 elif value:
                     uploads.setdefault(name, []).append(Upload(sent_bytes(value), ""))
             elif value.size:
@@ -162,7 +162,8 @@ def _kept(texts: Mapping[str, str], limits: Limits) -> dict[str, str]:
 
 def _urlencoded(data: bytes, limits: Limits) -> dict[str, str]:
     try:
-        return dict(parse_qsl(data.decode("ascii"), keep_blank_values=True, max_num_fields=limits.fields))
+        pairs = parse_qsl(data.decode("ascii"), max_num_fields=limits.fields)
+        return {name: text for name, text in pairs if text.strip()}
     except ValueError:
         raise InvalidBody(f"The body is not urlencoded text of at most {limits.fields} fields.") from None
 
