@@ -190,6 +190,16 @@ FAULTS: tuple[Fault, ...] = (
         "invalid_parameter",
         "Invalid body parameter given",
     ),
+    Fault(
+        "a form that is cut off",
+        lambda photo: {
+            "content": b'--x\r\nContent-Disposition: form-data; name="image_file"; filename="p"\r\n\r\n' + photo,
+            "headers": {"content-type": "multipart/form-data; boundary=x"},
+        },
+        "invalid_parameter",
+        "Invalid body parameter given",
+        "The multipart body ends before its last boundary; send all of it.",
+    ),
 )
 
 

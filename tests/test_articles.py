@@ -12,7 +12,7 @@ import pytest
 
 from mattehorn import telemetry
 from mattehorn.options import Options
-from tests.api_client import Client
+from tests.api_client import Client, error_of
 from tests.service import BACKGROUND, SUBJECT, InProcessService, decoded, encoded, photo
 
 PHOTO = encoded(photo())
@@ -157,6 +157,42 @@ def test_bad_values_are_native_errors(client: Client, path: str, fields: dict[st
     response = post(client, path, **fields)
     assert response.status_code == 422
     assert response.json()["error"]["code"] == code
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("sent", "begins"),
+    [
+        ({"feather": "99"}, "feather is 99; allowed 0 to 50."),
+        ({"erode": "x"}, "erode is x; "),
+        ({"output_format": "gif"}, "output_format is gif; allowed png, "),
+        ({"save_alpha": "feather_px"}, "save_alpha is feather_px; allowed true or false."),
+        ({"alpha_threshold": "x"}, "alpha_threshold is x; "),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_errors_name_fields_as_they_were_sent(client: Client, path: str, sent: dict[str, str], begins: str) -> None:
+    error = error_of(post(client, path, **sent), 422, "invalid_option")
+    assert error["message"].startswith(begins)
+    assert [error["field"]] == list(sent)
+
+
+@BOTH
+def test_several_bad_fields_are_each_named_as_sent(client: Client, path: str) -> None:
+    error = error_of(post(client, path, feather="99", output_format="gif"), 422, "invalid_option")
+    assert sorted(entry["field"] for entry in error["details"]) == ["feather", "output_format"]
+    for entry in error["details"]:
+        assert entry["message"].startswith(f"{entry['field']} is ")
+
+
+@BOTH
+def test_any_page_may_ask_and_read(client: Client, path: str) -> None:
+    asking = {"origin": "https://shop.example", "access-control-request-method": "POST"}
+    preflight = client.request("OPTIONS", path, headers=asking)
+    assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (204, "*")
+    for response in (post(client, path), post(client, path, feather="99")):
+        assert response.headers["access-control-allow-origin"] == "*"
+        assert "X-Mattehorn-Warnings" in response.headers["access-control-expose-headers"]
 
 
 @BOTH

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -166,6 +167,17 @@ def test_a_body_that_cannot_be_read_is_invalid(sent: dict[str, Any]) -> None:
         read(**sent)
 
 
+def test_a_form_that_is_cut_off_anywhere_is_invalid_and_its_last_line_break_may_be_missing() -> None:
+    head = b'--y\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
+    whole = head + PHOTO[:200] + b'\r\n--y\r\nContent-Disposition: form-data; name="output"\r\n\r\nalpha\r\n--y--'
+    headers = {"content-type": "multipart/form-data; boundary=y"}
+    for sent in (whole, whole + b"\r\n", whole + b"\r\nepilogue"):
+        assert read(content=sent, headers=headers) == Body(PHOTO[:200], "a.png", None, {"output": "alpha"})
+    for end in range(1, len(whole)):
+        with pytest.raises(InvalidBody, match="before its last boundary"):
+            read(content=whole[:end], headers=headers)
+
+
 @pytest.mark.parametrize("charset", ["punycode", "idna", "utf-7", "base64", "zlib", "no-such", "unicode_escape", "a b"])
 def test_a_strange_charset_is_never_an_internal_error(charset: str) -> None:
     lines = (
@@ -221,6 +233,17 @@ def test_a_field_sent_twice_is_refused_by_name(sent: dict[str, Any]) -> None:
     with pytest.raises(OptionError) as caught:
         read(**sent)
     assert caught.value.data["field"] == "roi"
+
+
+@pytest.mark.parametrize("pairs", [[("roi", ""), ("roi", "1")], [("roi", "1"), ("roi", "")]], ids=["first", "last"])
+def test_an_empty_twin_is_one_that_was_not_sent(pairs: list[tuple[str, str]]) -> None:
+    form_type = {"content-type": "application/x-www-form-urlencoded"}
+    encoded = urlencode([("image_base64", PLAIN), *pairs])
+    raw = {"content-type": "image/png"}
+    assert read(files=form(("file", ("a", PHOTO)), *pairs)).fields == {"roi": "1"}
+    assert read(content=encoded.encode(), headers=form_type).fields == {"roi": "1"}
+    assert read(content=PHOTO, headers=raw, params=pairs).fields == {"roi": "1"}
+    assert read(files=form(("file", ("a", PHOTO))), params={"format": ""}).fields == {}
 
 
 def test_an_unknown_file_part_is_refused_by_name() -> None:

@@ -240,6 +240,13 @@ def test_a_contract_whose_answers_are_always_403_has_them_below_its_prefix() -> 
         assert shape_of(shapes, path) is errors.error_response
 
 
+@pytest.mark.parametrize("path", ["/api/matting", "/remove_background"])
+def test_any_page_may_read_why_the_articles_endpoints_refuse_it(door: Door, path: str) -> None:
+    for headers, status in (({}, 401), (bearing("x"), 401), (door.key("shop", "jobs"), 403)):
+        answer = door.post(path, files=FILE, headers=headers)
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (status, "*")
+
+
 # pages of other sites
 
 

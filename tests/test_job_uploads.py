@@ -81,6 +81,12 @@ def test_a_photo_is_kept_while_the_next_is_still_coming(site: Site) -> None:
     assert kept == [1, 2, 3]
 
 
+def test_an_empty_twin_of_a_field_is_one_that_was_not_sent(site: Site) -> None:
+    for twins in ([RECIPE, part("recipe", b"")], [part("recipe", b""), RECIPE]):
+        answer = site.client.post("/v1/jobs", **form(*twins, part("files", photo(), "a.png")))
+        assert answer.status_code == 202, answer.text
+
+
 @pytest.mark.parametrize("name", ["../../etc/passwd", "..\\..\\boot.ini", "a\x00b.jpg", "", ".", "ü" * 300, "a/b.jpg"])
 def test_a_hostile_file_name_stays_in_the_jobs_folder(site: Site, name: str) -> None:
     answer = site.client.post("/v1/jobs", **form(RECIPE, part("files", photo(), name)))

@@ -226,6 +226,15 @@ def test_urls_that_give_no_picture(buyer: Client, shop: Site, path: str, status:
     assert "image_url" not in detail(buyer.get(REMOVE, params={"url": shop.url(path)}), status)
 
 
+def test_an_empty_twin_of_a_parameter_is_one_that_was_not_sent(client: Client) -> None:
+    photos: list[tuple[str, Any]] = [("file", ("p.png", PHOTO)), ("file", ("", b""))]
+    in_query = client.post(REMOVE, files=photos, params=[("om", "true"), ("om", "")])
+    in_form = client.post(REMOVE, files=[*photos, ("om", (None, "true")), ("om", (None, ""))])
+    for response in (in_query, in_form):
+        assert response.status_code == 200, response.text
+        assert decoded(response.content).ndim == 2
+
+
 # around it
 
 

@@ -89,6 +89,8 @@ def test_other_bodies_methods_and_too_much(tmp_path: Path) -> None:
         assert isinstance(detail(client.request("PUT", REMOVE), 405), str)
         headers = {"content-type": "multipart/form-data; boundary=x"}
         assert isinstance(detail(client.post(REMOVE, content=b"no form", headers=headers), 400), str)
+        cut = b'--x\r\nContent-Disposition: form-data; name="file"; filename="p"\r\n\r\n' + PHOTO
+        assert "last boundary" in detail(client.post(REMOVE, content=cut, headers=headers), 400)
         assert isinstance(detail(post(client, PHOTO + bytes(400_000)), 413), str)
         assert isinstance(detail(post(client, encoded(photo(200, 200))), 413), str)
         assert isinstance(detail(post(client, extras="x" * 100_000), 400), str)

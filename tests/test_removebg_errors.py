@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from deployments.ingress.compat.removebg.translate import PARAMETERS as PARAMETE
 from deployments.ingress.errors import Forbidden, InvalidKey, MissingKey, shape_of
 from mattehorn.access.budgets import Standing
 from mattehorn.errors import (
+    BodyTooLarge,
     DeadlineExceeded,
     IdempotencyInProgress,
     IdempotencyKeyReused,
@@ -131,6 +134,49 @@ def test_a_download_that_never_ends_is_too_large(tmp_path: Path, shop: Site) -> 
     with Client(service) as client:
         response = client.post(REMOVE, json={"image_url": shop.url("/endless")})
         error_of(response, 400, "file_too_large", "File too large")
+
+
+@pytest.mark.parametrize("name", ["image_url", "bg_image_url"])
+@pytest.mark.parametrize("page", ["endless", "larger"])
+def test_a_picture_by_url_has_the_limit_of_this_contract(tmp_path: Path, shop: Site, name: str, page: str) -> None:
+    shop.pages["/larger"] = PHOTO + bytes(2**20)
+    service = InProcessService(tmp_path, url_allow=[shop.place], removebg={"body_bytes": 2**20})
+    with Client(service) as client:
+        photo = {} if name == "image_url" else {"image_file_b64": base64.b64encode(PHOTO).decode()}
+        response = client.post(REMOVE, json={**photo, name: shop.url(f"/{page}")})
+        entry = error_of(response, 400, "file_too_large", "File too large")
+        assert entry["detail"] == "File exceeds limit of 1MB"
+
+
+@pytest.mark.parametrize(
+    ("most", "said"), [(22 * 2**20, "22MB"), (3 * 2**19, "1.5MB"), (300_000, "293kB"), (2048, "2kB")], ids=str
+)
+def test_a_limit_is_told_in_a_unit_that_shows_it(most: int, said: str) -> None:
+    response = error_response(BodyTooLarge("Too much.", most_bytes=most))
+    assert json.loads(bytes(response.body))["errors"][0]["detail"] == f"File exceeds limit of {said}"
+
+
+@pytest.mark.parametrize("path", [REMOVE, "/api/removebg"])
+def test_base64_is_counted_decoded_in_every_body(tmp_path: Path, path: str) -> None:
+    most = 2**21
+    with Client(InProcessService(tmp_path, removebg={"body_bytes": most})) as client:
+        for size in (most, most + 1):  # trailing bytes after a picture's end are no fault
+            text = base64.encodebytes(PHOTO + bytes(size - len(PHOTO))).decode()
+            for sent in ({"json": {"image_file_b64": text}}, {"files": {"image_file_b64": (None, text)}}):
+                response = client.post(path, **sent)
+                if size == most:
+                    assert response.status_code == 200, response.text
+                else:
+                    assert error_of(response, 400, "file_too_large")["detail"] == "File exceeds limit of 2MB"
+
+
+def test_the_room_for_base64_is_none_for_files(tmp_path: Path) -> None:
+    most = 2**21
+    with Client(InProcessService(tmp_path, removebg={"body_bytes": most})) as client:
+        large = PHOTO + bytes(most * 5 // 4 - len(PHOTO))
+        both = {"image_file": ("p", PHOTO + bytes(most // 2)), "bg_image_file": ("b", PHOTO + bytes(most // 2))}
+        for sent in (upload(large), {"files": both}):
+            assert error_of(client.post(REMOVE, **sent), 400, "file_too_large")["detail"] == "File exceeds limit of 2MB"
 
 
 def test_a_background_that_is_no_picture_is_refused(client: Client) -> None:
@@ -259,8 +305,6 @@ ANY_JSON = st.recursive(
 @given(sent=st.dictionaries(NAMES, ANY_JSON, max_size=5))
 @settings(max_examples=100, deadline=None)
 def test_no_json_is_a_fault_of_the_service(client: Client, sent: dict[str, object]) -> None:
-    import json
-
     headers = {"content-type": "application/json"}
     response = client.post(REMOVE, content=json.dumps(sent).encode(), headers=headers)
     error_of(response, 400, response.json()["errors"][0]["code"])

@@ -6,6 +6,7 @@ import base64
 import io
 import zipfile
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
@@ -95,6 +96,16 @@ def test_8_the_browser_sample_sends_an_empty_twin_and_an_unknown_field(tmp_path:
         by_url = client.post(REMOVE, files=files, data={"image_url": shop.url("/p.jpg"), "api_key": "K"})
         assert by_file.status_code == by_url.status_code == 200
         assert by_file.content == by_url.content
+
+
+def test_8_an_empty_twin_of_a_field_is_one_that_was_not_sent(client: Client) -> None:
+    sent = [("image_file_b64", base64.b64encode(PHOTO).decode()), ("format", "webp"), ("format", ""), ("size", "auto")]
+    urlencoded = client.post(
+        REMOVE, content=urlencode(sent).encode(), headers={"content-type": "application/x-www-form-urlencoded"}
+    )
+    multipart = client.post(REMOVE, files=[(name, (None, text)) for name, text in sent])
+    for response in (urlencoded, multipart):
+        assert (response.status_code, response.headers["content-type"]) == (200, "image/webp"), response.text
 
 
 def test_9_the_default_size_is_a_preview_whoever_asks(client: Client) -> None:

@@ -49,7 +49,7 @@ def build_api(service: Service, *, serve_echoes_id: bool = False) -> FastAPI:
     app.add_middleware(BodyLimitMiddleware, limits=service.settings.limits, forms=jobs_api.FORMS, bodies=bodies)
     app.add_middleware(FrontDoor, keys=keys, metrics_open=service.settings.metrics_open, shapes=shapes)
     errors.install(app, shapes)
-    shims = (rembg.PATH, *removebg.PATHS)
+    shims = (*articles.PATHS, rembg.PATH, *removebg.PATHS)
     app.add_middleware(CorsMiddleware, paths=[*shims, *([] if keys is None else ["/v1/"])])
     app.add_middleware(RequestMiddleware, serve_echoes_id=serve_echoes_id)  # the last is the outermost
     sources = Sources(service)

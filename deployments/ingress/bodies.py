@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl
 
-from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
+from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
+from deployments.ingress.forms import parse_form
 from mattehorn.errors import (
     BodyTooLarge,
     InvalidBody,
@@ -54,8 +54,8 @@ async def read_body(request: Request, limits: Limits) -> Body:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type.startswith(_RAW):
         return _raw(await request.body(), once(request.query_params.multi_items()), limits)
-    if request.query_params:
-        first = next(iter(request.query_params))
+    if in_query := once(request.query_params.multi_items()):
+        first = next(iter(in_query))
         raise OptionError(f"{first[:80]} was sent in the query; send options in the body.", field=first[:80])
     if media_type == "multipart/form-data":
         return await read_form(request, limits)
@@ -95,7 +95,7 @@ async def read_form(request: Request, limits: Limits, *, photo_only: bool = Fals
     try:
         # an empty part is one that was not sent
         files = [(name, part) for name, part in form.multi_items() if isinstance(part, UploadFile) and part.size]
-        fields = once((name, value) for name, value in form.multi_items() if isinstance(value, str) and value)
+        fields = once((name, value) for name, value in form.multi_items() if isinstance(value, str))
         for name in IMAGE_PARTS:
             if name in fields:
                 raise MissingImage(f"{name} came as text; send it as a file part (curl: -F {name}=@PHOTO).")
@@ -121,8 +121,8 @@ async def read_form(request: Request, limits: Limits, *, photo_only: bool = Fals
 
 async def read_shim_form(request: Request, limits: Limits, part: str) -> Body:
     """A form as FastAPI's own endpoints take it: the photo is `part`, with a file name or without; of what a multipart
-    body has twice the last counts; other files are left aside. `photo` may be empty. Raises InvalidBody, BodyTooLarge,
-    UnsupportedMediaType, and OptionError for what an urlencoded body has twice."""
+    body has twice the last counts that is not empty; other files are left aside. `photo` may be empty. Raises
+    InvalidBody, BodyTooLarge, UnsupportedMediaType, and OptionError for what an urlencoded body has twice."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "application/x-www-form-urlencoded":
         return Body(b"", fields=_urlencoded(await request.body(), limits))
@@ -136,12 +136,12 @@ async def read_shim_form(request: Request, limits: Limits, part: str) -> Body:
         photo, file_name = b"", ""
         fields: dict[str, str] = {}
         for name, value in form.multi_items():
-            if name != part:
-                if isinstance(value, str):
+            if isinstance(value, str):
+                if value and name == part:
+                    photo, file_name = sent_bytes(value), ""
+                elif value:
                     fields[name] = value
-            elif isinstance(value, str):
-                photo, file_name = sent_bytes(value), ""
-            else:
+            elif value.size and name == part:
                 photo, file_name = await value.read(), value.filename or ""
         for name, text in fields.items():
             if len(text) > limits.field_bytes:
@@ -161,15 +161,6 @@ def sent_bytes(text: str) -> bytes:
     except UnicodeEncodeError:
         pass
     return text.encode("utf-8", "replace")
-
-
-async def parse_form(request: Request, limits: Limits) -> FormData:
-    try:
-        return await request.form(max_files=limits.files, max_fields=limits.fields, max_part_size=limits.field_bytes)
-    except HTTPException as error:
-        raise InvalidBody(f"The multipart body cannot be read: {error.detail}") from None
-    except ValueError:  # from the codec that the request's charset names
-        raise InvalidBody("The multipart body's text cannot be decoded; send UTF-8.") from None
 
 
 def _only_photo(photos: list[UploadFile]) -> UploadFile:
@@ -194,9 +185,11 @@ def _within(photo: bytes, limits: Limits) -> bytes:
 
 
 def once(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """`items` as a dict. Raises OptionError for one that came twice."""
+    """`items` as a dict, without empty texts, which are not sent. Raises OptionError for one that came twice."""
     fields: dict[str, Any] = {}
     for name, value in items:
+        if value == "":
+            continue
         if name in fields:
             raise OptionError(f"{name[:80]} was sent twice; send it once.", field=name[:80])
         fields[name] = value

@@ -49,7 +49,7 @@ class Query:
 
 def parse_query(items: Iterable[tuple[str, str]], tenant: str) -> Query:
     """What is asked for; an empty value means not sent. Raises OptionError and UnknownOption."""
-    sent = {name: value for name, value in once(items).items() if value}
+    sent = once(items)
     for name in sent.keys() - _FIELDS.keys():
         raise UnknownOption(f"{name[:80]} is not a field here; allowed: {', '.join(_FIELDS)}.", field=name[:80])
     texts: dict[str, Any] = {name: _text(name, sent.get(name)) for name in ("q", "model", "recipe")}

@@ -40,7 +40,7 @@ def router(
         key = check_key(request.headers.get(HEADER))
 
         async def answer(named: Body, wish: Wish, deadline: float) -> Response:
-            body, options = await sources.fill(named, deadline), wish.options
+            body, options = await sources.fill(named, deadline, own_limits(service.settings.limits)), wish.options
             job = job_for(body, options, deadline, wish)
             served = with_fetch(await work.cut_out(job), body.fetch_ms)
             total_ms = observe_total(started)

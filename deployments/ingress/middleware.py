@@ -86,10 +86,11 @@ class RequestMiddleware:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Of one body: bytes, and seconds for it to arrive."""
+    """Of one body: bytes, and seconds for it to arrive. `base64_forms`: multipart may hold base64, counted decoded."""
 
     body_bytes: int
     upload_s: float
+    base64_forms: bool = False
 
 
 class BodyLimitMiddleware:
@@ -151,8 +152,9 @@ class BodyLimitMiddleware:
 
 
 def _allowed(headers: Headers, bounds: Bounds) -> int:
-    json_body = headers.get("content-type", "").lower().startswith(("application/json", "application/x-www-form"))
-    return int(bounds.body_bytes * (_BASE64_GROWTH if json_body else 1)) + _SLACK
+    base64 = ("application/json", "application/x-www-form", *(("multipart/form-data",) if bounds.base64_forms else ()))
+    growth = _BASE64_GROWTH if headers.get("content-type", "").lower().startswith(base64) else 1
+    return int(bounds.body_bytes * growth) + _SLACK
 
 
 def _too_large(came: str, bounds: Bounds) -> BodyTooLarge:

@@ -19,8 +19,9 @@ from deployments.ingress.jobs import Service
 from deployments.ingress.middleware import REQUEST_ID
 from deployments.ingress.served import Served
 from deployments.ingress.streams import Slots
-from deployments.ingress.tenancy import load_own, own_limits
+from deployments.ingress.tenancy import load_own
 from mattehorn.fetch.fetch import Fetched
+from mattehorn.settings import Limits
 from mattehorn.store.results import load_source
 from mattehorn.telemetry import Stages
 
@@ -33,10 +34,19 @@ class Sources:
         # half of the places, so that callers whose URLs lead to slow servers do not keep photos that are sent out
         self._fetches = Slots(max(1, service.settings.limits.requests_in_flight // 2), "pictures by URL")
 
-    async def fill(self, body: Body, deadline: float, *, photo_field: str = "image_url") -> Body:
+    async def fill(
+        self,
+        body: Body,
+        deadline: float,
+        limits: Limits,
+        *,
+        photo_field: str = "image_url",
+        background_field: str = "background_url",
+    ) -> Body:
         """`body` with the bytes of the photo and the background that it names, and the photo's file name.
 
-        `photo_field` is what this contract calls the photo's URL.
+        `limits` are the contract's own and the tenant's: a picture by URL has at most the bytes of an upload.
+        `photo_field` and `background_field` are what the contract calls their URLs.
 
         Raises ResultNotFound, UrlNotAllowed, FetchFailed, BodyTooLarge, Overloaded. No fetch goes on after the Unix
         time `deadline`.
@@ -45,7 +55,7 @@ class Sources:
         if source is not None and source.kind == "image_url":
             self._check(source.text, photo_field)
         if background_url is not None:
-            self._check(background_url, "background_url")
+            self._check(background_url, background_field)
         if source is not None and source.kind == "result_id":
             photo, file_name = await run_in_threadpool(self._kept, source.text)
             body = replace(body, photo=photo, file_name=file_name, source=None)
@@ -56,10 +66,10 @@ class Sources:
             try:
                 with stages.timed("fetch"):  # one after the other: a request holds one connection
                     if body.source is not None:
-                        photo_at = await self._fetch(body.source.text, photo_field, deadline)
+                        photo_at = await self._fetch(body.source.text, photo_field, deadline, limits)
                         body = replace(body, photo=photo_at.data, file_name=photo_at.file_name, source=None)
                     if background_url is not None:
-                        behind = await self._fetch(background_url, "background_url", deadline)
+                        behind = await self._fetch(background_url, background_field, deadline, limits)
                         body = replace(body, background=behind.data, background_url=None)
             finally:
                 stages.report()
@@ -70,8 +80,8 @@ class Sources:
         if is_bucket_url(url):
             self._buckets.check(url, field)
 
-    async def _fetch(self, url: str, field: str, deadline: float) -> Fetched:
-        most, within_s = own_limits(self._service.settings.limits).body_bytes, max(0.0, deadline - time.time())
+    async def _fetch(self, url: str, field: str, deadline: float, limits: Limits) -> Fetched:
+        most, within_s = limits.body_bytes, max(0.0, deadline - time.time())
         if is_bucket_url(url):
             return await self._buckets.fetch(url, field=field, max_bytes=most, within_s=within_s)
         return await self._service.fetcher.fetch(

@@ -235,7 +235,7 @@ async def _read(answer: httpcore.Response, field: str, max_bytes: int, limits: F
 
 
 def _too_large(field: str, max_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(f"The picture at {field} has more than {max_bytes} bytes.", field=field)
+    return BodyTooLarge(f"The picture at {field} has more than {max_bytes} bytes.", field=field, most_bytes=max_bytes)
 
 
 def _header(answer: httpcore.Response, name: bytes) -> str:

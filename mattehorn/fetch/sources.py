@@ -71,7 +71,7 @@ def decode_base64(text: str, max_bytes: int, *, field: str = "image_base64") -> 
         raise _not_base64(field)
     size = len(digits) * 3 // 4
     if size > max_bytes:
-        raise BodyTooLarge(f"The photo has {size} bytes; allowed are {max_bytes}.", field=field)
+        raise BodyTooLarge(f"The photo has {size} bytes; allowed are {max_bytes}.", field=field, most_bytes=max_bytes)
     try:
         return binascii.a2b_base64(digits + b"=" * (-len(digits) % 4), strict_mode=True)
     except binascii.Error:

@@ -82,6 +82,8 @@ class Batch:
             raise InvalidBody("files came as text; send photos as file parts (curl: -F files=@PHOTO).")
         if part.name not in FIELDS:
             raise UnknownOption(f"A batch has no {name}; it has files, {', '.join(FIELDS)}.", field=name)
+        if not part.data:  # an empty text is one that was not sent
+            return
         if part.name in self._fields:
             raise OptionError(f"{name} was sent twice; send it once.", field=name)
         try:
@@ -91,7 +93,7 @@ class Batch:
 
     def _body(self) -> dict[str, Any]:
         """The JSON that would ask for the same. Results lie flat, unless the recipe says where."""
-        sent: dict[str, Any] = {name: text for name, text in self._fields.items() if text}
+        sent: dict[str, Any] = dict(self._fields)
         require_recipe(sent)
         recipe = find_recipe(sent["recipe"], read_recipes(self._settings.recipes_dir))
         if recipe.key_template == DEFAULT_TEMPLATE:

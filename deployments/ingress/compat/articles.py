@@ -6,6 +6,7 @@ Unknown fields are left aside and counted; errors have the native shape. Contrac
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -18,9 +19,11 @@ from deployments.ingress.tenancy import own_limits
 from deployments.ingress.work import Work
 from mattehorn import telemetry
 from mattehorn.colour import parse_colour
-from mattehorn.errors import UnsupportedMediaType
+from mattehorn.errors import OptionError, UnsupportedMediaType
 from mattehorn.options import Options, parse_options
 
+MATTING, REMOVE = "/api/matting", "/remove_background"
+PATHS = (MATTING, REMOVE)
 _PLAIN = ("model", "alpha_threshold", "background_color", "store", "name", "sku")
 _RENAMED = {
     "feather": "feather_px",
@@ -28,19 +31,20 @@ _RENAMED = {
     "output_format": "format",
     "save_alpha": "store_alpha",
 }
+_SENT = {new: old for old, new in _RENAMED.items()}
 _TRUE = ("true", "1", "yes", "on")
 
 
 def router(service: Service, work: Work) -> APIRouter:
     router = APIRouter(tags=["articles"])
 
-    @router.post("/api/matting", openapi_extra=schemas.articles(), responses=schemas.MATTING, response_class=Response)
+    @router.post(MATTING, openapi_extra=schemas.articles(), responses=schemas.MATTING, response_class=Response)
     async def matting(request: Request) -> Response:
         """RGBA PNG; with a JSON Accept the three views result, alpha and size."""
         return await _answer(service, work, request, json_views=True)
 
     @router.post(
-        "/remove_background",
+        REMOVE,
         openapi_extra=schemas.articles(),
         responses=schemas.REMOVED,
         response_class=Response,
@@ -71,7 +75,10 @@ async def _answer(service: Service, work: Work, request: Request, *, json_views:
 
 
 def translate(fields: dict[str, str], route: str, *, include_alpha: bool) -> tuple[Options, tuple[str, ...]]:
-    """(native options, warnings). PNG unless a background makes jpeg safe: transparency is never lost."""
+    """(native options, warnings). PNG unless a background makes jpeg safe: transparency is never lost.
+
+    Raises OptionError, which names fields as they were sent.
+    """
     native: dict[str, Any] = {name: fields[name] for name in _PLAIN if fields.get(name)}
     native |= {new: fields[old] for old, new in _RENAMED.items() if fields.get(old)}
     telemetry.add(telemetry.IGNORED_FIELDS, len(set(fields) - {*_PLAIN, *_RENAMED}), route=route)
@@ -83,7 +90,25 @@ def translate(fields: dict[str, str], route: str, *, include_alpha: bool) -> tup
         native["store"] = True
     if include_alpha:
         native["include"] = "alpha"
-    return parse_options(native), warnings
+    try:
+        return parse_options(native), warnings
+    except OptionError as error:
+        raise _as_sent(error) from None
+
+
+def _as_sent(error: OptionError) -> OptionError:
+    """`error` with the articles' names in place of the native ones."""
+    first = _renamed({"message": error.message, "field": error.data.get("field")})
+    details = [_renamed(entry) for entry in error.data.get("details", [])]
+    return type(error)(first["message"], **{**error.data, "field": first["field"], "details": details})
+
+
+def _renamed(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry whose message begins with its field's name."""
+    field = entry["field"]
+    if field not in _SENT:
+        return dict(entry)
+    return {**entry, "message": _SENT[field] + entry["message"].removeprefix(field), "field": _SENT[field]}
 
 
 def _opaque(colour: str | None) -> bool:

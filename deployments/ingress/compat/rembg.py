@@ -94,10 +94,12 @@ def router(service: Service, sources: Sources, work: Work) -> APIRouter:
         started = time.perf_counter()
         with service.admission.admit():
             form = await _form(request, service) if request.method == "POST" else Body(b"")
-            sent = Parameters(dict(request.query_params), form.fields)
+            query = [(name, text) for name, text in request.query_params.multi_items() if text]
+            sent = Parameters(dict(query), form.fields)
             deadline = work_ends(service.settings)
             wish = translate(sent, running)
-            body = await sources.fill(_named(form, sent, missing), deadline, photo_field="url")
+            limits = own_limits(service.settings.limits)
+            body = await sources.fill(_named(form, sent, missing), deadline, limits, photo_field="url")
             unknown = set(sent.values) - {*rembg_schema.PARAMETERS, "url", "file"}
             telemetry.add(telemetry.IGNORED_FIELDS, len(unknown), route=PATH)
             job = replace(job_for(body, wish.options, deadline), binary=wish.binary)

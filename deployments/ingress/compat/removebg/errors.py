@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 
 from deployments.ingress import errors
 from deployments.ingress.answers import rate_headers
+from deployments.ingress.compat.removebg.parameters import BACKGROUND_URL
 from mattehorn.errors import MattehornError
 
 JSON = "application/json; charset=utf-8"
@@ -78,7 +79,6 @@ _CODES = {
     "deadline_exceeded": "unavailable",
 }
 _LAID_OUT = ("margin", "padding", "output_size")  # what the layout calls a crop that leaves its bounds
-_BACKGROUND_URL = "background_url"  # what the fetcher calls bg_image_url
 _NATIVE_ADVICE = "output_size"  # a way out that this contract does not have
 # Details that say more than the title, in words that fit this contract; a key's error has none, byte for byte
 _TELLING = {
@@ -106,9 +106,9 @@ def code_of(error: MattehornError) -> str:
             named = "crop_margin" if field in _LAID_OUT else field
             return f"invalid_{named}" if f"invalid_{named}" in TABLE else "invalid_parameter"
         case "url_not_allowed", _, _:
-            return "invalid_bg_image_url" if field == _BACKGROUND_URL else "invalid_image_url"
+            return "invalid_bg_image_url" if field == BACKGROUND_URL else "invalid_image_url"
         case "fetch_failed", _, _:
-            return "failed_bg_download" if field == _BACKGROUND_URL else "failed_image_download"
+            return "failed_bg_download" if field == BACKGROUND_URL else "failed_image_download"
         case "corrupt_image", _, "header":
             return "invalid_dimensions"
         case "invalid_body", "image_file_b64", _:
@@ -158,11 +158,15 @@ def _title(error: MattehornError, code: str) -> str:
 def _detail(error: MattehornError, code: str) -> str | None:
     if code == "file_too_large":
         most = error.data.get("most_bytes")
-        return f"File exceeds limit of {most // 2**20}MB" if most else error.message
+        return f"File exceeds limit of {_size(most)}" if most else error.message
     if code == "invalid_file_type" and error.data.get("sniffed"):
         return f"Expected jpg/png, received {error.data['sniffed']}"
     if code not in _TELLING:
         return None
     advised = _NATIVE_ADVICE in error.message  # the first sentence says what is wrong
-    message = error.message.partition(". ")[0] + "." if advised else error.message
-    return message.replace(_BACKGROUND_URL, "bg_image_url")
+    return error.message.partition(". ")[0] + "." if advised else error.message
+
+
+def _size(count: int) -> str:
+    """`count` bytes in remove.bg's spelling: 22MB, 1.5MB, 293kB."""
+    return f"{count / 2**20:.4g}MB" if count >= 2**20 else f"{count / 2**10:.4g}kB"

@@ -1,6 +1,6 @@
 """What a remove.bg request carries, read from any of its three body forms. Knows no parameter's meaning.
 
-An empty text, an empty file part and JSON's null are not sent; of what comes twice the last counts. `*_file` fields
+An empty text, an empty file part and JSON's null are not sent; of what is sent twice the last counts. `*_file` fields
 exist in a multipart body only; there a part without a file name is a file as well.
 """
 
@@ -14,7 +14,8 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from deployments.ingress.bodies import Body, parse_form, sent_bytes
+from deployments.ingress.bodies import Body, sent_bytes
+from deployments.ingress.forms import parse_form
 from mattehorn.errors import (
     BodyTooLarge,
     ConflictingOptions,
@@ -29,7 +30,8 @@ from mattehorn.settings import Limits
 
 PHOTO, BACKGROUND = "image_file", "bg_image_file"
 BASE64, URL = "image_file_b64", "image_url"
-BACKGROUNDS = ("bg_color", "bg_image_url", BACKGROUND)
+BACKGROUND_URL = "bg_image_url"
+BACKGROUNDS = ("bg_color", BACKGROUND_URL, BACKGROUND)
 _BASE64_GROWTH = 1.37  # 4/3, and a line break after every 76 characters
 _BOOLEANS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
 _SHOWN = 60  # characters of a bad value that its error repeats
@@ -111,21 +113,23 @@ def pictures(sent: Sent, limits: Limits) -> Body:
     body = Body(
         b"",
         background=behind[-1].data if behind else None,
-        background_url=sent.text("bg_image_url") or None,
+        background_url=sent.text(BACKGROUND_URL) or None,
     )
     if sent.text(URL):
-        return replace(body, source=Source("image_url", sent.text(URL)))
+        return _within(replace(body, source=Source("image_url", sent.text(URL))), limits)
     if sent.text(BASE64):
-        return replace(body, photo=decode_base64(sent.text(BASE64), limits.body_bytes, field=BASE64))
-    require_size(uploads[0].data, limits)
-    return replace(body, photo=uploads[0].data, file_name=uploads[0].file_name)
+        body = replace(body, photo=decode_base64(sent.text(BASE64), limits.body_bytes, field=BASE64))
+    else:
+        body = replace(body, photo=uploads[0].data, file_name=uploads[0].file_name)
+    return _within(body, limits)
 
 
-def require_size(photo: bytes, limits: Limits) -> None:
-    """Raises BodyTooLarge: the middleware counts a photo with what is around it, and no fetched one."""
-    if len(photo) > limits.body_bytes:
-        most = limits.body_bytes
-        raise BodyTooLarge(f"The photo has {len(photo)} bytes; allowed are {most}.", most_bytes=most)
+def _within(body: Body, limits: Limits) -> Body:
+    """`body`, when its pictures are within the limit together: the middleware leaves room for base64 and the fields."""
+    size, most = len(body.photo) + len(body.background or b""), limits.body_bytes
+    if size > most:
+        raise BodyTooLarge(f"The pictures have {size} bytes; allowed are {most}.", most_bytes=most)
+    return body
 
 
 async def _multipart(request: Request, limits: Limits) -> Sent:
@@ -138,7 +142,7 @@ async def _multipart(request: Request, limits: Limits) -> Sent:
         for name, value in form.multi_items():
             if isinstance(value, str):
                 if name not in (PHOTO, BACKGROUND):
-                    texts[name] = value
+                    texts |= {name: value} if value.strip() else {}
                 elif value:
                     uploads.setdefault(name, []).append(Upload(sent_bytes(value), ""))
             elif value.size:
@@ -158,7 +162,8 @@ def _kept(texts: Mapping[str, str], limits: Limits) -> dict[str, str]:
 
 def _urlencoded(data: bytes, limits: Limits) -> dict[str, str]:
     try:
-        return dict(parse_qsl(data.decode("ascii"), keep_blank_values=True, max_num_fields=limits.fields))
+        pairs = parse_qsl(data.decode("ascii"), max_num_fields=limits.fields)
+        return {name: text for name, text in pairs if text.strip()}
     except ValueError:
         raise InvalidBody(f"The body is not urlencoded text of at most {limits.fields} fields.") from None
 

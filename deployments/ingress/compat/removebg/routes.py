@@ -14,7 +14,7 @@ from deployments.ingress.compat.removebg import improve, schema
 from deployments.ingress.compat.removebg.account import account
 from deployments.ingress.compat.removebg.answers import answer
 from deployments.ingress.compat.removebg.errors import JSON, ImproveDisabled, carvekit_error, error_response
-from deployments.ingress.compat.removebg.parameters import PHOTO, URL, Sent, pictures, read, require_size
+from deployments.ingress.compat.removebg.parameters import BACKGROUND_URL, PHOTO, URL, Sent, pictures, read
 from deployments.ingress.compat.removebg.translate import PARAMETERS, translate
 from deployments.ingress.errors import Shape
 from deployments.ingress.jobs import Service, job_for, observe_total
@@ -42,8 +42,8 @@ MAX_WAIT_S = 15.0  # the official Ruby client gives up after 20 s, and sends its
 
 def body_bounds(settings: Settings) -> dict[str, Bounds]:
     """The bounds of these paths' bodies."""
-    bounds = Bounds(settings.removebg.body_bytes, settings.limits.upload_s)
-    small = Bounds(min(settings.removebg.body_bytes, improve.BODY_BYTES), settings.limits.upload_s)
+    bounds = Bounds(settings.removebg.body_bytes, settings.limits.upload_s, base64_forms=True)
+    small = replace(bounds, body_bytes=min(bounds.body_bytes, improve.BODY_BYTES))
     return {REMOVE: bounds, CARVEKIT_REMOVE: bounds, IMPROVE: small}
 
 
@@ -108,11 +108,10 @@ def router(service: Service, sources: Sources, work: Work) -> APIRouter:
 async def _filled(sources: Sources, body: Body, deadline: float, limits: Limits) -> Body:
     """`body` with all its pictures, the photo's header read. Raises what Sources.fill does, and read_header."""
     try:
-        filled = await sources.fill(body, deadline, photo_field=URL)
+        filled = await sources.fill(body, deadline, limits, photo_field=URL, background_field=BACKGROUND_URL)
     except FetchFailed as error:
         error.data.setdefault("url", (body.background_url or "")[:200])
         raise
-    require_size(filled.photo, limits)
     try:
         read_header(filled.photo, limits)
     except CorruptImage as error:
