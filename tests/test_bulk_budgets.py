@@ -200,6 +200,17 @@ def test_a_photo_that_two_workers_do_at_once_is_paid_once(tmp_path: Path, around
     assert (shop.spent, shop.held) == (1, 0)
 
 
+def test_who_finds_the_result_made_by_somebody_else_meanwhile_pays_nothing(tmp_path: Path, store: StoreAround) -> None:
+    shop = Shop(tmp_path)
+
+    async def overtaken(data: bytes, wish: Wish) -> Result:
+        assert (await run_item(event("in/a.jpg"), plan(), store, store, fake_cut_out)).status == "done"
+        return await fake_cut_out(data, wish)
+
+    assert asyncio.run(shop.item(store, overtaken)).status == "skipped"
+    assert (shop.spent, shop.held) == (0, 0)
+
+
 def test_messages_that_come_twice_charge_no_photo_twice(tmp_path: Path, make_bench: Callable[..., Bench]) -> None:
     shop = Shop(tmp_path)
     bench = make_bench(accounts=shop.accounts)
@@ -385,7 +396,7 @@ def test_without_the_tally_a_limited_photo_waits_and_an_unlimited_one_is_done(
     with pytest.raises(Unavailable):
         asyncio.run(shop.item(store, never))
     (tmp_path / "free").mkdir()
-    free = Shop(tmp_path / "free", pixels=10**6)
+    free = Shop(tmp_path / "free", megapixels_per_minute=1)  # which is for requests
     free.book.away = shop.book.away
     assert asyncio.run(free.item(store)).status == "done"
 
