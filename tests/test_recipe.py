@@ -12,7 +12,7 @@ import pytest
 from mattehorn.errors import ConflictingOptions, OptionError, UnknownOption
 from mattehorn.options import parse_options
 from mattehorn.recipe.gate import Wish
-from mattehorn.recipe.recipe import PRESETS, Recipe, find_recipe, parse_recipe
+from mattehorn.recipe.recipe import PRESETS, Recipe, find_recipe, parse_recipe, sent_recipe
 
 
 def test_the_hash_is_over_canonical_json() -> None:
@@ -163,6 +163,26 @@ def test_what_is_in_force_anyway_changes_no_hash_and_passes_a_lock(sent: dict[st
 def test_two_backgrounds_of_one_job_stay_a_conflict() -> None:
     with pytest.raises(ConflictingOptions):
         Recipe("a", 1).with_options({"background_color": "red", "background_blur_px": 3})
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"version": 9}, {"options": {"output": "alpha"}}, {"locked": True}, {"quality": {}}],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_what_somebody_sends_does_not_pass_for_a_known_recipe(changed: dict[str, Any]) -> None:
+    preset = find_recipe("minimal@1").document()
+    assert sent_recipe({**preset, "description": "Mine."}) == find_recipe("minimal@1")
+    elsewhere = "{stem}.{h}.{ext}"
+    assert sent_recipe({**preset, "key_template": elsewhere}).key_template == elsewhere
+    with pytest.raises(OptionError, match="calls itself minimal@") as refused:
+        sent_recipe({**preset, **changed})
+    assert refused.value.data["field"] == "recipe"
+    own = [Recipe("shop", 4, {"output": "alpha"})]
+    assert sent_recipe(own[0].document(), own) == own[0]
+    assert sent_recipe({"name": "shop", "version": 5}, own) == Recipe("shop", 5)
+    with pytest.raises(OptionError, match="the shop@4 that is known here"):
+        sent_recipe({"name": "shop", "version": 4}, own)
 
 
 def test_a_preset_is_found_with_and_without_its_version() -> None:

@@ -117,6 +117,7 @@ def test_a_background_picture_takes_the_place_of_the_recipes(client: Client) -> 
         ("minimal@9", "unknown_recipe"),
         ("{", "invalid_option"),
         ('{"name": "A", "version": 1}', "invalid_option"),
+        ('{"name": "minimal", "version": 1, "options": {}}', "invalid_option"),
         ('{"name": "a", "version": 1, "options": {"backgrund": 1}}', "unknown_option"),
     ],
 )

@@ -9,7 +9,7 @@ from deployments.ingress.bodies import Body
 from mattehorn.errors import OptionError
 from mattehorn.options import parse_options
 from mattehorn.recipe.gate import Wish
-from mattehorn.recipe.recipe import Recipe, find_recipe, parse_recipe
+from mattehorn.recipe.recipe import Recipe, find_recipe, sent_recipe
 
 
 def wish_for(body: Body, own: Sequence[Recipe]) -> Wish:
@@ -30,7 +30,7 @@ def _recipe(sent: object, own: Sequence[Recipe]) -> Recipe:
         except (ValueError, RecursionError):
             raise OptionError("recipe is neither a name nor a JSON object.", field="recipe") from None
     if isinstance(sent, Mapping):
-        return parse_recipe(dict(sent))
+        return sent_recipe(dict(sent), own)
     if not isinstance(sent, str):
         raise OptionError("recipe is neither a name nor an object.", field="recipe")
     return find_recipe(sent, own)

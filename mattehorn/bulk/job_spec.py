@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from mattehorn.access.tenant import ANONYMOUS
 from mattehorn.bulk.places import UPLOADS, Place, Places, refuse_loop
 from mattehorn.errors import OptionError, UnknownOption
-from mattehorn.recipe.recipe import Recipe, find_recipe, parse_recipe
+from mattehorn.recipe.recipe import Recipe, find_recipe, parse_recipe, sent_recipe
 from mattehorn.store.interface import StoreKeyError
 
 FIELDS = ("input", "output", "recipe", "options", "webhook_url")
@@ -199,7 +199,7 @@ def _recipe(body: Mapping[str, Any], own: Sequence[Recipe]) -> Recipe:
         raise OptionError("options is an object of options.", field="options")
     recipe = body.get("recipe")
     if isinstance(recipe, Mapping):
-        return parse_recipe(dict(recipe)).with_options(options)
+        return sent_recipe(dict(recipe), own).with_options(options)
     return find_recipe(_text(body, "recipe"), own).with_options(options)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mattehorn.cli import jobs as cli_jobs
 from mattehorn.recipe.own import read_recipes
-from mattehorn.recipe.recipe import PRESETS, Recipe, catalogue, find_recipe, parse_recipe
+from mattehorn.recipe.recipe import PRESETS, Recipe, catalogue, find_recipe, sent_recipe
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -48,7 +48,8 @@ def chosen(text: str, folder: str | None = None) -> Recipe:
     """The recipe that `text` names, of the presets and those in `folder`, or that lies in the FILE.json. Raises
     OptionError, OSError."""
     value = cli_jobs.recipe_value(text)
-    return find_recipe(value, read_recipes(folder)) if isinstance(value, str) else parse_recipe(value)
+    own = read_recipes(folder)
+    return find_recipe(value, own) if isinstance(value, str) else sent_recipe(value, own)
 
 
 def _recipes(parsed: argparse.Namespace) -> int:

@@ -234,6 +234,23 @@ def parse_recipe(document: object) -> Recipe:
 PRESETS = tuple(parse_recipe(document) for document in DOCUMENTS)
 
 
+def sent_recipe(document: object, own: Sequence[Recipe] = ()) -> Recipe:
+    """The recipe of a document that somebody sends along. Raises as parse_recipe does, and OptionError where it takes
+    a preset's name, or the name and version of one of the operator's `own`, and asks for something else. Where its
+    results lie is its own matter."""
+    recipe = parse_recipe(document)
+    taken = [known for known in PRESETS if known.name == recipe.name] + [
+        known for known in own if known.id == recipe.id
+    ]
+    if taken and all(dataclasses.replace(recipe, key_template=known.key_template) != known for known in taken):
+        raise OptionError(
+            f"The recipe calls itself {recipe.id} and is not the {taken[-1].id} that is known here; give it a name of "
+            "its own, or send the known one's name and the options that differ.",
+            field="recipe",
+        )
+    return recipe
+
+
 def catalogue(own: Sequence[Recipe] = ()) -> dict[str, Any]:
     """Every preset, the operator's `own` recipes and every background template, as `GET /v1/recipes` and `mattehorn
     recipes --json` give them.
