@@ -14,16 +14,16 @@ from deployments.config import with_secrets
 from deployments.ingress.deployment import Ingress
 from deployments.matting.deployment import Matting
 from deployments.tally.deployment import Tally
-from mattehorn.settings import Settings
+from mattehorn.read_settings import read_settings
 
 
 def build_app(args: dict[str, Any]) -> Application:
     """ingress -> compose -> matting and, with a stronger model, MattingStrong; ingress -> tally, and
     bulk -> compose and tally. Replica counts, resources and autoscaling come from serve_config.yaml.
 
-    Raises pydantic's ValidationError, naming the key, for `args` that are no Settings.
+    Raises ValueError, naming the key, for `args` that are no Settings.
     """
-    settings = with_secrets(Settings.model_validate(args), os.environ)
+    settings = with_secrets(read_settings(args), os.environ)
     # to mypy a decorated class is still a class, with no bind
     matting = Matting.bind(settings)  # type: ignore[attr-defined]
     strong = None

@@ -16,6 +16,7 @@ from deployments.calls import STRONG
 from mattehorn.access.keys_file import read_keys
 from mattehorn.errors import OptionError
 from mattehorn.queue.open import absolute_queue_url
+from mattehorn.read_settings import read_settings
 from mattehorn.recipe.own import read_recipes
 from mattehorn.settings import Settings, apply_overrides
 from mattehorn.store.key_template import check_template
@@ -57,7 +58,7 @@ def load_config(
             f"{path.name} holds no applications; start from the {NAME} that comes with Mattehorn."
         ) from None
     args = apply_overrides(application.get("args") or {}, overrides)
-    settings = Settings.model_validate(args)
+    settings = read_settings(args)
     # replicas run in other folders than this one
     args["store"] = {**args.get("store", {}), "url": absolute_url(settings.store.url)}
     args["queue"] = {**args.get("queue", {}), "url": absolute_queue_url(settings.queue.url)}

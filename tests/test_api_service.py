@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from deployments.calls import Readiness
 from mattehorn.options import Options
 from tests.api_client import PHOTO, Client, post
-from tests.service import InProcessService
+from tests.service import InProcessService, serving
 
 # around the answers
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """Requests to a real server: what a HEAD's answer leaves out is the server's to leave."""
+    with serving(InProcessService(tmp_path_factory.mktemp("results"))) as url, httpx.Client(base_url=url) as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/healthz", "/readyz", "/openapi.json", "/static/app.js"])
+def test_head_is_answered_as_get_without_a_body(served: httpx.Client, path: str) -> None:
+    got, head = served.get(path), served.head(path)
+    assert (head.status_code, head.content) == (got.status_code, b"") == (200, b"")
+    for name in ("content-type", "content-length", "content-security-policy"):
+        assert head.headers[name] == got.headers[name]
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/healthz", "/readyz"])
+def test_allow_names_head_where_it_is_answered(client: Client, path: str) -> None:
+    assert client.post(path).headers["allow"] == "GET, HEAD"
+    assert client.request("HEAD", "/v1/models").headers["allow"] == "GET"
+
+
+def test_head_of_a_service_that_is_not_ready_is_a_503(tmp_path: Path) -> None:
+    with Client(InProcessService(tmp_path)) as client:
+        client.service.state = Readiness(False, ("model is loading",))
+        assert client.request("HEAD", "/readyz").status_code == 503
 
 
 def test_a_request_id_is_echoed_or_made(client: Client) -> None:

@@ -38,6 +38,28 @@ def test_a_value_out_of_range_is_refused(args: dict[str, Any]) -> None:
         Settings.model_validate(args)
 
 
+@pytest.mark.parametrize(
+    ("pair", "said"),
+    [
+        ("nope=1", "nope: there is no such setting; allowed: model, "),
+        ("limits.pixel=1", "limits.pixel: there is no such setting; allowed in limits: body_bytes, pixels, "),
+        ("limits=3", "limits is a section, set by limits.NAME=VALUE; allowed in limits: body_bytes, "),
+        ("max_batch=0", "max_batch is 0; it should be greater than or equal to 1."),
+        ("store.addressing_style=dns", "store.addressing_style is dns; it should be 'virtual', 'path' or 'auto'."),
+        ("url_allow=[a b]", "url_allow: 'a b' names no valid host; write HOST or HOST:PORT."),
+        ("url_ports=[0]", "url_ports.0 is 0; it should be greater than or equal to 1."),
+        ("bulk.routes=[{recipe: x}]", "bulk.routes.0.source is missing. bulk.routes.0.output is missing."),
+        ("bulk.routes=[{source: s3://a/, output: s3://b/, x: 1}]", "bulk.routes.0.x: there is no such setting; docs/"),
+    ],
+    ids=lambda value: value.partition("=")[0] if "=" in value[:30] else "",
+)
+def test_what_is_wrong_with_a_setting_is_said_in_our_words(pair: str, said: str) -> None:
+    with pytest.raises(ValueError, match=r"\S") as caught:
+        load_config(default_config(), [pair])
+    assert str(caught.value).startswith(said)
+    assert "pydantic" not in str(caught.value)
+
+
 def test_settings_cannot_be_changed_afterwards() -> None:
     with pytest.raises(ValidationError):
         Settings().max_batch = 3
@@ -146,6 +168,15 @@ def test_a_secret_may_stand_in_the_environment(key: str) -> None:
     assert getattr(getattr(read, section), name).get_secret_value() == "sesame-17"
     with pytest.raises(ValueError, match=f"{key}.*OPEN"):
         with_secrets(settings, {})
+
+
+@pytest.mark.parametrize("key", SECRETS)
+@pytest.mark.parametrize("value", ["[sesame-17]", "{a: sesame-17}", "17"])
+def test_a_secret_of_another_form_is_not_shown(key: str, value: str) -> None:
+    with pytest.raises(ValueError, match=f"^{key} has another form") as caught:
+        load_config(default_config(), [f"{key}={value}"])
+    assert "17" not in str(caught.value)
+    assert (caught.value.__context__, caught.value.__cause__) == (None, None)
 
 
 @pytest.mark.parametrize("key", SECRETS)

@@ -23,10 +23,12 @@ DOCS_CSP = _SHARED + "script-src 'self'; style-src 'self' 'unsafe-inline'; img-s
 def mount(app: FastAPI) -> None:
     """Adds the pages to `app`; they are no part of the API's description."""
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(WEB / "index.html", headers={"Content-Security-Policy": PAGE_CSP})
 
+    @app.head("/docs", include_in_schema=False)
     @app.get("/docs", include_in_schema=False)
     async def docs() -> FileResponse:
         return FileResponse(WEB / "docs.html", headers={"Content-Security-Policy": DOCS_CSP})

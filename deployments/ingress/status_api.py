@@ -19,11 +19,13 @@ def router(service: Service) -> APIRouter:
         """The models of this service, their licences and the sets they were trained on."""
         return {"models": schemas.model_entries(service.settings, await service.readiness())}
 
+    @router.head("/healthz", include_in_schema=False)  # load balancers ask so; the server leaves the body out
     @router.get("/healthz", responses=answer_schemas.ALIVE)
     async def healthz() -> dict[str, str]:
         """200 while the process lives."""
         return {"status": "ok"}
 
+    @router.head("/readyz", include_in_schema=False)
     @router.get("/readyz", responses=answer_schemas.READINESS)
     async def readyz() -> JSONResponse:
         """200 once a warm-up inference ran on the requested device; scaled to zero: 200 and cold."""

@@ -29,7 +29,6 @@ Document = Mapping[str, Any]
 _SERVER = "http://127.0.0.1:8000"  # client.DEFAULT_SERVER; importing that would cost --help a tenth of a second
 _FAILED_SHOWN = 20  # for people; --json has up to 1000, the manifest all
 _LISTED = 20
-_UNKNOWN = "extra_forbidden"  # pydantic's name for a key that is none
 INTERRUPTED = 128 + signal.SIGINT  # as a shell counts
 _BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 
@@ -120,17 +119,11 @@ def option_values(pairs: list[str]) -> dict[str, str]:
 
 def local_settings(parsed: argparse.Namespace) -> Settings:
     """Settings from --set, the rest default. Raises OptionError."""
-    from pydantic import ValidationError
-
-    from mattehorn.settings import Settings, apply_overrides
+    from mattehorn.read_settings import read_settings
+    from mattehorn.settings import apply_overrides
 
     try:
-        return Settings.model_validate(apply_overrides({}, parsed.set))
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        said = "there is no such setting; docs/operations.md lists them" if first["type"] == _UNKNOWN else first["msg"]
-        raise OptionError(f"--set {key}: {said.rstrip('.')}.", field="set") from None
+        return read_settings(apply_overrides({}, parsed.set))
     except ValueError as error:
         raise OptionError(str(error), field="set") from None
 
