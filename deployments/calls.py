@@ -7,17 +7,18 @@ Decoded full-size pixels never travel.
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar, get_args
+from typing import Literal, ParamSpec, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mattehorn import telemetry
 from mattehorn.access.tenant import ANONYMOUS
-from mattehorn.errors import DeadlineExceeded, Overloaded, Unavailable
+from mattehorn.errors import DeadlineExceeded, MattehornError, Overloaded, Unavailable
 from mattehorn.layout.plan import Layout
 from mattehorn.options import Options
 from mattehorn.pipeline import Result
@@ -26,6 +27,7 @@ from mattehorn.rendition import Rendition
 from mattehorn.store.records import StoredResult
 
 T = TypeVar("T")
+P = ParamSpec("P")
 Lane = Literal["interactive", "bulk"]
 LANES: tuple[Lane, ...] = get_args(Lane)
 
@@ -91,6 +93,28 @@ class Full:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """An error below 500, which is the caller's: a value too. call_with_retries raises it again."""
+
+    error: MattehornError
+
+
+def refusing(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T | Refused]]:
+    """A replica's method that gives out such errors as Refused, and raises the others."""
+
+    @functools.wraps(method)
+    async def told(*args: P.args, **kwargs: P.kwargs) -> T | Refused:
+        try:
+            return await method(*args, **kwargs)
+        except MattehornError as error:
+            if error.status >= 500:
+                raise
+            return Refused(error)
+
+    return told
+
+
+@dataclass(frozen=True)
 class Pool:
     """What a matting replica says of itself, for `/readyz` and `/v1/models`."""
 
@@ -119,7 +143,9 @@ class Failures:
     full: tuple[type[BaseException], ...] = ()
 
 
-async def call_with_retries(make: Callable[[], Awaitable[T]], failures: Failures, *, callee: str, deadline: float) -> T:
+async def call_with_retries(
+    make: Callable[[], Awaitable[T | Refused]], failures: Failures, *, callee: str, deadline: float
+) -> T:
     """The answer of `make()`, asked again when the callee died under it: at most 3 times, within the deadline.
 
     Raises Overloaded when the callee's queue is full, Unavailable when every attempt died, DeadlineExceeded, or the
@@ -131,7 +157,7 @@ async def call_with_retries(make: Callable[[], Awaitable[T]], failures: Failures
             raise DeadlineExceeded(f"The request's time ran out before {callee} answered; try again later.")
         try:
             async with asyncio.timeout(left):
-                return await make()
+                answer = await make()
         except TimeoutError:
             raise DeadlineExceeded(
                 f"{callee} did not answer in time; try again later or send a smaller photo."
@@ -147,6 +173,10 @@ async def call_with_retries(make: Callable[[], Awaitable[T]], failures: Failures
             if attempt + 1 < ATTEMPTS:
                 telemetry.add(telemetry.RETRIES, callee=callee)
                 await asyncio.sleep(min(PAUSES_S[attempt], max(0.0, deadline - time.time())))
+        else:
+            if isinstance(answer, Refused):
+                raise answer.error
+            return answer
     raise Unavailable(f"{callee} was restarted too often during this request; try again.", retry_after_s=RETRY_AFTER_S)
 
 

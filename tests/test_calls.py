@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from deployments import calls
-from deployments.calls import ATTEMPTS, Failures, Job, Prediction, call_with_retries
+from deployments.calls import ATTEMPTS, Failures, Job, Prediction, call_with_retries, refusing
 from mattehorn import telemetry
-from mattehorn.errors import CorruptImage, DeadlineExceeded, MattehornError, Overloaded, Unavailable
+from mattehorn.errors import CorruptImage, DeadlineExceeded, MattehornError, OptionError, Overloaded, Unavailable
 from mattehorn.options import Options
 
 
@@ -189,3 +189,31 @@ def test_an_original_error_is_itself_when_nothing_wraps_it() -> None:
     caused = KeyError("x")
     caused.__cause__ = error  # Python's own chain says what led here, not what was raised there
     assert calls.original_error(caused) is caused
+
+
+def test_a_refusal_crosses_as_a_value_and_is_raised_again() -> None:
+    fault = OptionError("roi holds no pixel.", field="roi", problem="empty")
+
+    @refusing
+    async def callee() -> int:
+        raise fault
+
+    async def sent() -> Any:
+        return pickle.loads(pickle.dumps(await callee()))
+
+    async def check() -> None:
+        with pytest.raises(OptionError, match="no pixel") as raised:
+            await call_with_retries(sent, FAILURES, callee="Compose", deadline=time.time() + 30)
+        assert raised.value.data == fault.data
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("error", [Unavailable("x", retry_after_s=1), DeadlineExceeded("x"), ValueError("x")])
+def test_what_is_no_callers_fault_is_raised_where_it_happens(error: Exception) -> None:
+    @refusing
+    async def callee() -> int:
+        raise error
+
+    with pytest.raises(type(error)):
+        asyncio.run(callee())

@@ -15,9 +15,17 @@ import ray.exceptions
 from ray.serve.exceptions import BackPressureError, ReplicaUnavailableError
 
 from deployments import calls
-from deployments.calls import Answer, Job
+from deployments.calls import Answer, Job, Refused
 from mattehorn import telemetry
-from mattehorn.errors import CorruptImage, DeadlineExceeded, ImageTooLarge, ModelError, Overloaded, Unavailable
+from mattehorn.errors import (
+    CorruptImage,
+    DeadlineExceeded,
+    ImageTooLarge,
+    ModelError,
+    OptionError,
+    Overloaded,
+    Unavailable,
+)
 from mattehorn.options import Options
 from mattehorn.pipeline import NO_MODEL
 from mattehorn.store.open import open_store
@@ -45,7 +53,11 @@ def job(photo: bytes = PHOTO, *, left_s: float = 30, background: bytes | None = 
 
 
 def cut_out(service: InProcessService, one: Job) -> Answer:
-    answer: Answer = asyncio.run(service.compose.cut_out(one))
+    """The answer, as who calls with call_with_retries has it."""
+    answer = asyncio.run(service.compose.cut_out(one))
+    if isinstance(answer, Refused):
+        raise answer.error
+    assert isinstance(answer, Answer)
     return answer
 
 
@@ -278,6 +290,16 @@ def test_equal_pictures_share_their_bytes_and_others_get_a_number(tmp_path: Path
     assert other is not None
     assert (first.key, again.key, other.key) == ("kept/shoe.png", "kept/shoe.png", "kept/shoe-2.png")
     assert len({first.id, again.id, other.id}) == 3
+
+
+def test_a_callers_fault_is_a_value_and_the_services_own_is_raised(service: InProcessService) -> None:
+    for bad, error in ((job(PHOTO[:100]), CorruptImage), (job(roi="90% 90% 90% 90%"), OptionError)):
+        answer = asyncio.run(service.compose.cut_out(bad))
+        assert isinstance(answer, Refused)
+        assert isinstance(answer.error, error)
+    service.matting.failures = [ModelError("The network's alpha is not finite.")]
+    with pytest.raises(ModelError):
+        asyncio.run(service.compose.cut_out(job()))
 
 
 def test_the_depth_gauge_ends_at_zero_after_errors_too(service: InProcessService) -> None:

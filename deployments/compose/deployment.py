@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from deployments.calls import Answer, Full, Job, Pool, Prediction, call_with_retries
+from deployments.calls import Answer, Full, Job, Pool, Prediction, call_with_retries, refusing
 from deployments.compose.lanes import Lanes, full_pause_s
 from deployments.compose.permits import Permits
 from deployments.compose.routing import best_matte
@@ -62,6 +62,7 @@ class Compose:
         check_template(settings.store.key_template)
         self._store = open_store(settings.store)
 
+    @refusing
     async def cut_out(self, job: Job) -> Answer | Full:
         """The answer to one job; Full for bulk that finds no place here. Raises the library's errors, Overloaded,
         Unavailable or DeadlineExceeded."""
