@@ -89,7 +89,8 @@ def test_without_a_gate_one_place_is_looked_at(store: StoreAround) -> None:
 def test_the_job_counts_reviews_and_its_manifest_names_them(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.add_photos(3)
-    spec = bench.jobs.submit(body(recipe=gated(accept=1.0).document(), output=OUT))
+    mine = {**gated(accept=1.0).document(), "name": "mine"}
+    spec = bench.jobs.submit(body(recipe=mine, output=OUT))
     bench.run()
     document = bench.jobs.progress(spec.id).document()
     assert (document["success"], document["review"], document["failed"]) == (3, 3, [])
