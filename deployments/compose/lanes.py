@@ -43,8 +43,8 @@ class Lanes:
         self._bulk_at_work = 0
         self._bulk_next, self._bulk_step = asyncio.Lock(), asyncio.Lock()
         self._permits, self._bulk_permits = permits, Permits(megapixels * BULK_MEMORY)
-        # as many threads less one: with one thread for each core, a core stays for who waits
         self._slots = Slots(threads)
+        # as many threads less one: with one thread for each core, a core stays for who waits
         self._threads = {
             "interactive": ThreadPoolExecutor(threads, thread_name_prefix="pixels"),
             "bulk": yielding_threads(max(1, threads - 1), "bulk-pixels"),

@@ -73,7 +73,7 @@ class RequestMiddleware:
         try:
             await self._app(scope, receive, send_with_headers)
         except Exception:
-            status = 500
+            status = 500 if status == LEFT else status
             raise
         finally:
             route = _route(scope)
