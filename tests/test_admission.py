@@ -18,8 +18,9 @@ def admission(limit: int, max_wait_s: float, clock: Clock) -> Admission:
     """Of a service with one lane, in which ten units of work take a second."""
     pace = Pace(1, clock)
     made = Admission(limit, max_wait_s, pace, clock)
-    with pace.work(SECOND):
-        clock.now += 1
+    for _ in range(12):
+        with pace.work(20 - FIXED):
+            clock.now += 2
     return made
 
 

@@ -37,7 +37,7 @@ def done_together(pace: Pace, clock: Clock, megapixels: float, count: int, lanes
 
 
 def run_out_of_time(pace: Pace, clock: Clock) -> None:
-    with pace.work(2):
+    with pace.work(24):
         clock.now += 18
         raise DeadlineExceeded("late")
 
@@ -45,7 +45,7 @@ def run_out_of_time(pace: Pace, clock: Clock) -> None:
 def test_an_idle_service_takes_a_photos_own_time() -> None:
     clock = Clock(1000.0)
     known = pace(2, clock)
-    done_alone(known, clock, 10)
+    done_alone(known, clock, 20, count=12)
     assert known.wait_s() == 0
     assert known.wait_s(10) == pytest.approx((10 + FIXED) * UNIT_S)
     assert known.wait_s(40) == pytest.approx((40 + FIXED) * UNIT_S)
@@ -59,7 +59,7 @@ def test_before_the_first_photo_there_is_a_guess_that_grows_with_size() -> None:
 def test_what_lone_photos_taught_holds_for_the_burst_after_them() -> None:
     clock = Clock(1000.0)
     known = pace(2, clock)
-    done_alone(known, clock, 24, count=3)
+    done_alone(known, clock, 24, count=12)
     with ExitStack() as stack:
         for _ in range(11):
             stack.enter_context(known.work(24))
@@ -81,34 +81,58 @@ def test_a_wrong_guess_of_the_lanes_is_corrected_by_a_busy_time(guessed: int, la
         assert known.wait_s(12) == pytest.approx(truth, rel=0.3)
 
 
-def test_photos_of_any_size_teach_the_same() -> None:
+def test_large_photos_of_any_size_teach_the_same() -> None:
     clock = Clock(1000.0)
     known = pace(1, clock)
-    for megapixels in (0.1, 2, 48, 12):
+    for megapixels in (12, 24, 48) * 4:
         done_alone(known, clock, megapixels)
     assert known.wait_s(24) == pytest.approx((24 + FIXED) * UNIT_S)
 
 
-def test_one_that_waited_for_a_restart_does_not_move_the_pace() -> None:
+def test_small_photos_that_wait_for_a_pool_to_wake_do_not_make_the_service_slow() -> None:
+    """One every ten minutes, each with twenty seconds of waking: a burst of ten after that is let in."""
     clock = Clock(1000.0)
     known = pace(1, clock)
-    done_alone(known, clock, 2, count=3)
-    with known.work(2):
-        clock.now += 20
-    assert known.wait_s(2) == pytest.approx((2 + FIXED) * UNIT_S)
+    for _ in range(30):
+        with known.work(0.3):
+            clock.now += 20
+        clock.now += 600
+    with ExitStack() as stack:
+        for _ in range(9):
+            stack.enter_context(known.work(0.3))
+        assert known.wait_s(0.3) < 2
+
+
+def test_small_photos_of_a_busy_time_teach_what_they_cost_together() -> None:
+    clock = Clock(1000.0)
+    known = pace(1, clock)
+    for _ in range(3):
+        done_together(known, clock, 0.3, count=30, lanes=1)
+    assert known.wait_s(24) == pytest.approx((24 + FIXED) * UNIT_S, rel=0.01)
+
+
+@pytest.mark.parametrize("waited", [1, 2])
+def test_large_ones_that_waited_for_a_restart_do_not_move_the_pace(waited: int) -> None:
+    clock = Clock(1000.0)
+    known = pace(1, clock)
+    before = known.wait_s(24)
+    for _ in range(waited):
+        with known.work(24):
+            clock.now += 25
+    assert known.wait_s(24) == before
 
 
 def test_a_bad_photo_teaches_nothing_and_one_that_ran_out_of_time_does() -> None:
     clock = Clock(1000.0)
     known = pace(1, clock)
-    done_alone(known, clock, 2)
+    done_alone(known, clock, 24, count=12)
     for _ in range(9):
-        with pytest.raises(KeyError), known.work(2):
+        with pytest.raises(KeyError), known.work(24):
             raise KeyError("quick")
-    assert known.wait_s(2) == pytest.approx((2 + FIXED) * UNIT_S)
+    assert known.wait_s(24) == pytest.approx((24 + FIXED) * UNIT_S)
     for _ in range(9):
         with pytest.raises(DeadlineExceeded):
             run_out_of_time(known, clock)
-    assert known.wait_s(2) == pytest.approx(18)
+    assert known.wait_s(24) == pytest.approx(18)
     assert known.count == 0
     assert known.wait_s() == 0

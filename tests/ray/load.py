@@ -48,10 +48,11 @@ def post_many(
     *,
     posts: int,
     clients: int,
-    on_start: Callable[[], None] = lambda: None,
+    on_answer: Callable[[int], None] = lambda count: None,
     size: tuple[int, int] = (160, 120),
 ) -> Outcome:
-    """`posts` requests by `clients` threads; every 200's centre must have its own photo's colour."""
+    """`posts` requests by `clients` threads; every 200's centre must have its own photo's colour. `on_answer` hears how
+    many answers have come."""
     outcome, lock, numbers = Outcome(), threading.Lock(), iter(range(posts))
     photos = [photo(hue, *size) for hue in range(HUES)]  # made beforehand: the clients share the service's cores
 
@@ -67,13 +68,13 @@ def post_many(
                 with lock:
                     outcome.statuses[answer.status_code] += 1
                     outcome.wrong += not right
+                    on_answer(sum(outcome.statuses.values()))
                     if answer.status_code != 200:
                         outcome.errors.add(answer.json()["error"]["message"])
 
     threads = [threading.Thread(target=client) for _ in range(clients)]
     for thread in threads:
         thread.start()
-    on_start()
     for thread in threads:
         thread.join()
     return outcome
