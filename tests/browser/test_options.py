@@ -56,7 +56,7 @@ def test_every_background_and_shadow_is_accepted(page: Page, photo: Path, servic
     assert any("background_blur_px" in options for options in sent)
     assert any(job.background for job in service.jobs)
     assert sent[-1]["shadow"] == "drop"
-    assert sent[-1]["background_color"] == "transparent"
+    assert sent[-1]["background_color"] == "#00000000"  # as every spelling of it is kept
 
 
 def test_a_recipe_is_described_sent_alone_and_can_be_left_again(
