@@ -85,7 +85,8 @@ def check(
     config = folder / "schemathesis.toml"
     config.write_text(CONFIG.format(known=json.dumps(known or known_ids(url)), doomed=json.dumps(doomed)), "utf-8")
     command = [str(Path(sys.executable).parent / "schemathesis"), "--config-file", str(config), "--no-color", "run"]
-    command += [f"{url}/openapi.json", "--checks", ",".join(CHECKS), "--phases", phases, "--workers", "2"]
+    # one worker: with two, ast.parse now and then raised "AST constructor recursion depth mismatch" (Python 3.11.7)
+    command += [f"{url}/openapi.json", "--checks", ",".join(CHECKS), "--phases", phases, "--workers", "1"]
     command += ["--max-examples", str(examples), "--generation-deterministic"]
     command += ["--seed", "1", "--no-shrink", "--request-timeout", "60", "--warnings", "off"]
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
