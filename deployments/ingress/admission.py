@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from deployments.ingress.pace import Pace
 from mattehorn.errors import Overloaded
 
-_SURE = 0.85  # of the time left; a forecast is not exact, and a refused caller can ask elsewhere, one left waiting not
+_SURE = 0.75  # of the time left; a forecast is not exact, and a refused caller can ask elsewhere, one left waiting not
 
 
 class Admission:
